@@ -1,0 +1,22 @@
+//! Floor 0: what every floor above needs and what knows nothing of backups. Time, chance, retry, shutdown,
+//! named tasks, secrets, units and files that survive a crash each have their one door here.
+
+mod clock;
+mod durable;
+mod random;
+mod retry;
+mod secret;
+mod shutdown;
+mod task;
+mod units;
+
+#[cfg(any(test, feature = "testing"))]
+pub use clock::ManualClock;
+pub use clock::{Clock, SystemClock};
+pub use durable::{DurableError, create_private_dir, sync_dir, write_durable};
+pub use random::{fill_random, random_hex, random_unit};
+pub use retry::{RetryPolicy, Retryable, retry};
+pub use secret::{Secret, SecretError, SecretRef};
+pub use shutdown::{Cancel, Cancelled};
+pub use task::{Task, TaskError, TaskSet, run_blocking, spawn};
+pub use units::{format_bytes, format_duration, parse_bytes, parse_duration};
