@@ -143,8 +143,8 @@ unpack_packages() {
 		dpkg -x "$archive" "$prefix"
 	done
 	rm -f "$cache_dir/apt/$suite/cache/archives"/*.deb
-	# Documentation is half of what was unpacked.
-	rm -rf "$prefix"/usr/share/{doc,man,locale,info,lintian}
+	# Documentation is half of what was unpacked, and bin/ is to hold the wrappers alone.
+	rm -rf "$prefix"/usr/share/{doc,man,locale,info,lintian} "$prefix"/{bin,sbin}
 }
 
 # ---- prefixes --------------------------------------------------------------------------------------------------
@@ -193,22 +193,25 @@ build_mysql() {
 	unpack_packages "$suite" "$building" "${packages[@]}"
 	local share="$prefix/usr/share/mysql" plugins="$prefix/usr/lib/mysql/plugin"
 	wrapper "$prefix" mysqld "--lc-messages-dir=$share" "--character-sets-dir=$share/charsets" "--plugin-dir=$plugins"
-	for program in mysql mysqldump mysqladmin mysqlbinlog; do
-		if [[ -e $building/usr/bin/$program ]]; then
-			wrapper "$prefix" "$program" "--character-sets-dir=$share/charsets"
-		fi
+	for program in mysql mysqldump mysqladmin; do
+		wrapper "$prefix" "$program" "--character-sets-dir=$share/charsets" "--plugin-dir=$plugins"
 	done
+	# Older packages keep it elsewhere.
+	if [[ -e $building/usr/bin/mysqlbinlog ]]; then wrapper "$prefix" mysqlbinlog "--character-sets-dir=$share/charsets"; fi
 }
 
 build_mariadb() {
 	local prefix=$1 program
 	unpack_packages "$(os_field VERSION_CODENAME)" "$building" mariadb-server-core mariadb-client-core mariadb-client mariadb-backup
-	local share="$prefix/usr/share/mysql" plugins="$prefix/usr/lib/mysql/plugin"
+	local share="$prefix/usr/share/mysql" plugins="$prefix/usr/lib/mysql/plugin" client_plugins
+	client_plugins=$(find "$building/usr/lib" -type d -path '*/libmariadb3/plugin' -print -quit)
 	[[ -d $building/usr/share/mysql ]] || share="$prefix/usr/share/mariadb"
 	wrapper "$prefix" mariadbd "--lc-messages-dir=$share" "--character-sets-dir=$share/charsets" "--plugin-dir=$plugins"
-	for program in mariadb mariadb-dump mariadb-binlog mariadb-backup mbstream; do
-		if [[ -e $building/usr/bin/$program ]]; then wrapper "$prefix" "$program"; fi
+	for program in mariadb mariadb-dump mariadb-binlog; do
+		wrapper "$prefix" "$program" "--plugin-dir=${client_plugins/#$building/$prefix}"
 	done
+	wrapper "$prefix" mariadb-backup
+	wrapper "$prefix" mbstream
 }
 
 build_redis() {
