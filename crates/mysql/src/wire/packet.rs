@@ -1,0 +1,332 @@
+//! Packets: a three-byte length, a sequence number, the payload; a payload of 16 MiB or more comes in several.
+//!
+//! Reading hands out slices of the read buffer, so a payload that came in one packet is never copied. Every wait is
+//! limited and races the cancel handle. When a wait was cut short the stream stands at an unknown place, so the
+//! channel then refuses to be used again.
+#![deny(clippy::indexing_slicing)]
+
+use std::time::Duration;
+
+use ballast_base::Cancel;
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use crate::MysqlError;
+
+/// One packet carries less than this; one that is full is continued by the next.
+const PACKET_BYTES_FULL: usize = 0xFF_FFFF;
+/// A payload joined of several packets may be this large. The server's own limit is 1 GiB.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How much is asked of the transport at once.
+const READ_BYTES: usize = 256 * 1024;
+/// Sending waits this long for the other side to take it.
+const WRITE_WAIT_MAX: Duration = Duration::from_secs(60);
+
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Transport for T {}
+
+pub(crate) struct Channel {
+    transport: Box<dyn Transport>,
+    buffer: BytesMut,
+    sequence: u8,
+    cancel: Cancel,
+    pub(crate) read_wait_max: Duration,
+    broken: bool,
+}
+
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channel")
+            .field("sequence", &self.sequence)
+            .field("broken", &self.broken)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Channel {
+    pub(crate) fn new(transport: Box<dyn Transport>, cancel: Cancel, read_wait_max: Duration) -> Self {
+        Self {
+            transport,
+            buffer: BytesMut::new(),
+            sequence: 0,
+            cancel,
+            read_wait_max,
+            broken: false,
+        }
+    }
+
+    /// Takes the transport back, to be wrapped in TLS. Bytes that came before the handshake are an attack or a fault.
+    pub(crate) fn into_transport(self) -> Result<(Box<dyn Transport>, u8), MysqlError> {
+        if !self.buffer.is_empty() {
+            return Err(MysqlError::protocol("bytes before the TLS handshake"));
+        }
+        Ok((self.transport, self.sequence))
+    }
+
+    /// TLS changes the bytes, not the numbering.
+    pub(crate) fn with_sequence(mut self, sequence: u8) -> Self {
+        self.sequence = sequence;
+        self
+    }
+
+    /// Starts a new command: the sequence starts at 0.
+    pub(crate) async fn send_command(&mut self, doing: &'static str, parts: &[&[u8]]) -> Result<(), MysqlError> {
+        self.sequence = 0;
+        self.send(doing, parts).await
+    }
+
+    /// Sends `parts` as one payload.
+    pub(crate) async fn send(&mut self, doing: &'static str, parts: &[&[u8]]) -> Result<(), MysqlError> {
+        let mut payload = parts.concat();
+        let mut packets = BytesMut::with_capacity(payload.len() + 8);
+        let mut rest = payload.as_slice();
+        loop {
+            let (now, later) = rest.split_at(rest.len().min(PACKET_BYTES_FULL));
+            let length = u32::try_from(now.len()).unwrap_or(u32::MAX).to_le_bytes();
+            packets.extend(length.iter().take(3));
+            packets.extend([self.sequence]);
+            packets.extend_from_slice(now);
+            self.sequence = self.sequence.wrapping_add(1);
+            rest = later;
+            if now.len() < PACKET_BYTES_FULL {
+                break;
+            }
+        }
+        // It may have been a password.
+        payload.fill(0);
+        let write = async {
+            self.transport.write_all(&packets).await?;
+            self.transport.flush().await
+        };
+        // Broken until it went well, so that a call which was dropped half-way counts as well.
+        let broken = std::mem::replace(&mut self.broken, true);
+        let written = limited(&self.cancel, broken, WRITE_WAIT_MAX, doing, write).await;
+        packets.fill(0);
+        self.broken = !matches!(written, Ok(Ok(())));
+        written?.map_err(|error| gone(doing, &error))
+    }
+
+    /// The next payload, whose sequence number must be the expected one.
+    pub(crate) async fn receive(&mut self, doing: &'static str) -> Result<Bytes, MysqlError> {
+        let expected = self.sequence;
+        let (payload, first) = self.receive_any(doing).await?;
+        if first != expected {
+            self.broken = true;
+            return Err(MysqlError::protocol(format!(
+                "packet number {first} instead of {expected} while {doing}"
+            )));
+        }
+        Ok(payload)
+    }
+
+    /// The next payload and the sequence number it began with. In the clone protocol that number starts anew in
+    /// every packet.
+    pub(crate) async fn receive_any(&mut self, doing: &'static str) -> Result<(Bytes, u8), MysqlError> {
+        let read = read_payload(&mut *self.transport, &mut self.buffer);
+        let broken = std::mem::replace(&mut self.broken, true);
+        match limited(&self.cancel, broken, self.read_wait_max, doing, read).await? {
+            Ok((payload, first, last)) => {
+                self.broken = false;
+                self.sequence = last.wrapping_add(1);
+                Ok((payload, first))
+            }
+            Err(Broken::Io(error)) => Err(gone(doing, &error)),
+            Err(Broken::Wrong(what)) => Err(MysqlError::protocol(format!("{what} while {doing}"))),
+        }
+    }
+
+    /// Ends the sending side in order. Whether the server still listens does not matter any more.
+    pub(crate) async fn shutdown(&mut self) {
+        let done = limited(
+            &self.cancel,
+            self.broken,
+            WRITE_WAIT_MAX,
+            "closing",
+            self.transport.shutdown(),
+        )
+        .await;
+        self.broken = true;
+        drop(done);
+    }
+}
+
+enum Broken {
+    Io(std::io::Error),
+    Wrong(String),
+}
+
+impl From<std::io::Error> for Broken {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+async fn limited<T>(
+    cancel: &Cancel,
+    broken: bool,
+    wait_max: Duration,
+    doing: &'static str,
+    work: impl Future<Output = T>,
+) -> Result<T, MysqlError> {
+    if broken {
+        return Err(MysqlError::Gone {
+            doing,
+            detail: "an earlier call on it was cut short".to_owned(),
+        });
+    }
+    cancel
+        .race(tokio::time::timeout(wait_max, work))
+        .await?
+        .map_err(|_| MysqlError::Timeout { doing, after: wait_max })
+}
+
+fn gone(doing: &'static str, error: &std::io::Error) -> MysqlError {
+    MysqlError::Gone {
+        doing,
+        detail: error.to_string(),
+    }
+}
+
+/// Makes `buffer` hold at least `count` bytes.
+async fn fill(transport: &mut dyn Transport, buffer: &mut BytesMut, count: usize) -> std::io::Result<()> {
+    while buffer.len() < count {
+        buffer.reserve((count - buffer.len()).max(READ_BYTES));
+        if transport.read_buf(buffer).await? == 0 {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::UnexpectedEof,
+                "the server closed it",
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn read_packet(transport: &mut dyn Transport, buffer: &mut BytesMut) -> Result<(Bytes, u8), Broken> {
+    fill(transport, buffer, 4).await?;
+    let header = buffer.get_uint_le(4);
+    let length = usize::try_from(header & 0xFF_FFFF).map_err(|_| Broken::Wrong("a length beyond memory".to_owned()))?;
+    let sequence = u8::try_from(header >> 24).map_err(|_| Broken::Wrong("a header of five bytes".to_owned()))?;
+    fill(transport, buffer, length).await?;
+    Ok((buffer.split_to(length).freeze(), sequence))
+}
+
+async fn read_payload(transport: &mut dyn Transport, buffer: &mut BytesMut) -> Result<(Bytes, u8, u8), Broken> {
+    let (payload, first) = read_packet(transport, buffer).await?;
+    if payload.len() < PACKET_BYTES_FULL {
+        return Ok((payload, first, first));
+    }
+    let mut joined = BytesMut::from(&*payload);
+    let mut last = first;
+    loop {
+        let (part, sequence) = read_packet(transport, buffer).await?;
+        if sequence != last.wrapping_add(1) {
+            return Err(Broken::Wrong(format!(
+                "packet number {sequence} after {last} in one payload"
+            )));
+        }
+        last = sequence;
+        if joined.len() + part.len() > PAYLOAD_BYTES_MAX {
+            return Err(Broken::Wrong(format!(
+                "a payload of more than {PAYLOAD_BYTES_MAX} bytes"
+            )));
+        }
+        joined.extend_from_slice(&part);
+        if part.len() < PACKET_BYTES_FULL {
+            return Ok((joined.freeze(), first, last));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn channel(stream: tokio::io::DuplexStream) -> Channel {
+        Channel::new(Box::new(stream), Cancel::new(), Duration::from_secs(5))
+    }
+
+    #[tokio::test]
+    async fn payloads_of_every_length_at_the_border_arrive_whole() {
+        for length in [
+            0,
+            1,
+            PACKET_BYTES_FULL - 1,
+            PACKET_BYTES_FULL,
+            PACKET_BYTES_FULL + 1,
+            2 * PACKET_BYTES_FULL,
+        ] {
+            let (near, far) = tokio::io::duplex(1 << 20);
+            let (mut near, mut far) = (channel(near), channel(far));
+            let payload: Vec<u8> = (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect();
+            let (sent, received) = tokio::join!(near.send_command("testing", &[&payload]), far.receive("testing"));
+            sent.unwrap();
+            assert!(received.unwrap() == payload, "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_payload_over_the_limit_and_a_wrong_number_are_refused() {
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        let mut far = channel(far);
+        let packet = vec![7u8; PACKET_BYTES_FULL];
+        let writer = async {
+            for sequence in 0..5u8 {
+                let sent = near.write_all(&[0xFF, 0xFF, 0xFF, sequence]).await;
+                if sent.is_err() || near.write_all(&packet).await.is_err() {
+                    break;
+                }
+            }
+            drop(near);
+        };
+        let (received, ()) = tokio::join!(
+            async {
+                let received = far.receive("testing").await;
+                drop(far);
+                received
+            },
+            writer
+        );
+        assert!(received.unwrap_err().to_string().contains("a payload of more than"));
+
+        let (mut near, far) = tokio::io::duplex(64);
+        near.write_all(&[1, 0, 0, 9, 0]).await.unwrap();
+        let mut far = channel(far);
+        assert!(
+            far.receive("testing")
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("packet number 9 instead of 0")
+        );
+        assert!(matches!(far.receive("testing").await, Err(MysqlError::Gone { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_and_a_cancel_end_the_wait() {
+        let (_near, far) = tokio::io::duplex(64);
+        let mut far = Channel::new(Box::new(far), Cancel::new(), Duration::from_millis(20));
+        assert!(matches!(far.receive("testing").await, Err(MysqlError::Timeout { .. })));
+
+        let (_near, far) = tokio::io::duplex(64);
+        let cancel = Cancel::new();
+        let mut far = Channel::new(Box::new(far), cancel.clone(), Duration::from_secs(60));
+        cancel.cancel();
+        assert!(matches!(far.receive("testing").await, Err(MysqlError::Cancelled(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                let (mut near, far) = tokio::io::duplex(1024);
+                near.write_all(&bytes).await.unwrap();
+                drop(near);
+                let mut far = channel(far);
+                while far.receive_any("testing").await.is_ok() {}
+            });
+        }
+    }
+}
