@@ -3,10 +3,18 @@
 //! [`Storage`] is the seam. Every kind and every decorator keeps the contract written at its methods, and proves it
 //! by running the suite in `conformance`.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 mod error;
+#[cfg(any(test, feature = "testing"))]
+mod faulty;
+mod local;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
 mod name;
+mod s3;
+mod self_test;
+mod url;
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -16,8 +24,13 @@ use bytes::Bytes;
 
 pub use error::{Cause, StorageError};
 #[cfg(any(test, feature = "testing"))]
+pub use faulty::{Call, Fault, FaultyStorage};
+pub use local::LocalStorage;
+#[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryStorage;
 pub use name::{NameError, ObjectName};
+pub use self_test::self_test;
+pub use url::{Presence, StorageSettings, open};
 
 /// No object is larger: objects are held in memory whole, so a foreign file must not be able to fill it.
 pub const OBJECT_BYTES_MAX: u64 = 1 << 30;

@@ -124,3 +124,16 @@ impl Storage for MemoryStorage {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::conformance;
+
+    #[tokio::test]
+    async fn memory_keeps_the_contract() {
+        conformance::run(Arc::new(MemoryStorage::new())).await;
+    }
+}
