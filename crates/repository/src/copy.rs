@@ -1,0 +1,108 @@
+//! Brings a repository up to another by copying objects as they are: packs first, then the manifest that names them.
+
+use std::collections::HashMap;
+
+use ballast_base::{Cancel, TaskSet, run_blocking};
+use bytes::Bytes;
+
+use crate::error::{RepositoryError, Result};
+use crate::manifest::Manifest;
+use crate::names::{self, BackupId, PackId};
+use crate::pack::PackKey;
+use crate::repository::Repository;
+
+/// Packs on their way at once.
+const PACKS_AT_ONCE: usize = 4;
+
+/// What one copied backup took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CopyCounts {
+    pub objects_copied: u64,
+    pub bytes_copied: u64,
+    /// Packs that were there already.
+    pub objects_present: u64,
+}
+
+/// Copies one backup. What `to` holds already is not sent again, so an interrupted copy goes on where it was.
+/// `dry_run` counts and writes nothing. `progress` is told of bytes copied.
+pub async fn copy_manifest(
+    from: &Repository,
+    to: &Repository,
+    id: &BackupId,
+    dry_run: bool,
+    progress: &(dyn Fn(u64) + Send + Sync),
+    cancel: &Cancel,
+) -> Result<CopyCounts> {
+    if from.id() != to.id() {
+        return Err(RepositoryError::Different {
+            location: to.location(),
+            found: to.id().to_string(),
+            expected: from.id().to_string(),
+        });
+    }
+    let name = names::manifest(id);
+    let sealed = from.get(&name, cancel).await?;
+    let manifest = Manifest::open(from.keys(), id, &sealed).map_err(|cause| cause.at(&from.location(), &name))?;
+    let held: HashMap<PackId, u64> = to.packs(cancel).await?;
+    let (present, lacking): (Vec<_>, Vec<_>) = manifest
+        .packs
+        .iter()
+        .partition(|(pack, size)| held.get(pack) == Some(&u64::from(*size)));
+    let mut counts = CopyCounts {
+        objects_present: present.len() as u64,
+        ..CopyCounts::default()
+    };
+    if dry_run {
+        counts.objects_copied = lacking.len() as u64 + 1;
+        counts.bytes_copied = lacking.iter().map(|(_, size)| u64::from(*size)).sum::<u64>() + sealed.len() as u64;
+        return Ok(counts);
+    }
+    let mut running = TaskSet::new("copy pack");
+    let mut lacking = lacking.into_iter();
+    loop {
+        while running.len() < PACKS_AT_ONCE
+            && let Some((pack, _)) = lacking.next()
+        {
+            let (from, to, cancel) = (from.clone(), to.clone(), cancel.clone());
+            running.spawn(async move { copy_pack(&from, &to, pack, &cancel).await });
+        }
+        let Some(copied) = running.join_next().await else { break };
+        let bytes = copied??;
+        counts.objects_copied += 1;
+        counts.bytes_copied += bytes;
+        progress(bytes);
+    }
+    let size = sealed.len() as u64;
+    to.put(&name, sealed, cancel).await?;
+    progress(size);
+    Ok(CopyCounts {
+        objects_copied: counts.objects_copied + 1,
+        bytes_copied: counts.bytes_copied + size,
+        ..counts
+    })
+}
+
+/// Copies one pack, after proving that every byte of it is authentic: damage must not spread. Gives its size.
+pub(crate) async fn copy_pack(from: &Repository, to: &Repository, pack: PackId, cancel: &Cancel) -> Result<u64> {
+    let name = names::pack(pack);
+    let bytes = from.get(&name, cancel).await?;
+    let checked = check_authentic(from, pack, bytes.clone()).await?;
+    checked.map_err(|cause| cause.at(&from.location(), &name))?;
+    let size = bytes.len() as u64;
+    to.put(&name, bytes, cancel).await?;
+    Ok(size)
+}
+
+async fn check_authentic(
+    repository: &Repository,
+    pack: PackId,
+    bytes: Bytes,
+) -> Result<std::result::Result<(), crate::format::Unreadable>> {
+    let keys = std::sync::Arc::clone(repository.keys());
+    let check = move || {
+        PackKey::new(&keys, pack)
+            .check_whole(&mut bytes.to_vec(), None)
+            .map(drop)
+    };
+    Ok(run_blocking("check pack", check).await?)
+}

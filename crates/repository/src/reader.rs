@@ -1,0 +1,272 @@
+//! From a manifest to bytes. Every chunk is authenticated, and must have the content its id names, before a byte of it is
+//! given on; the first wrong one ends the reading with the name of its pack.
+//!
+//! Extents are read in windows and grouped by pack, so that a pack is fetched in few large ranges however scattered
+//! its chunks are over the files. Memory: a window of extents, and a few ranges.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use ballast_base::{Cancel, TaskSet, run_blocking};
+
+use crate::chunk::{ChunkId, ChunkUnpacker, Location};
+use crate::error::{RepositoryError, Result};
+use crate::extent::Extent;
+use crate::manifest::{FileEntry, Layout, ListPlace, Manifest, decode_list};
+use crate::names::{self, PackId};
+use crate::pack::PackKey;
+use crate::repository::Repository;
+
+/// Extents planned at once (3 MiB of memory, 2 GiB of data in chunks of 64 KiB).
+const WINDOW_EXTENTS: usize = 32 * 1024;
+/// Chunks of a pack are fetched together across gaps of up to this, and up to this much at once.
+const GAP_BYTES_MAX: u32 = 64 * 1024;
+const RANGE_BYTES_MAX: u32 = 4 * 1024 * 1024;
+/// Ranges in memory at once.
+const RANGES_AT_ONCE: usize = 6;
+
+/// Takes `bytes` for file number `.0` at offset `.1`. Called from several threads at once; stretches never overlap, and what is
+/// never given is zero.
+pub type WriteAt = dyn Fn(usize, u64, &[u8]) -> std::io::Result<()> + Send + Sync;
+
+/// Reads the files of one backup.
+#[derive(Debug)]
+pub struct BackupReader<'a> {
+    repository: &'a Repository,
+    manifest: &'a Manifest,
+}
+
+struct Job {
+    file: usize,
+    extent: Extent,
+    id: ChunkId,
+    location: Location,
+    skip: u32,
+}
+
+/// Neighbouring chunks of one pack, fetched at once.
+struct Range {
+    pack: PackId,
+    start: u32,
+    end: u32,
+    jobs: Vec<Job>,
+}
+
+impl<'a> BackupReader<'a> {
+    pub fn new(repository: &'a Repository, manifest: &'a Manifest) -> Self {
+        Self { repository, manifest }
+    }
+
+    /// Gives every stretch of the files numbered `files` to `write`. `progress` is told of bytes done, also of zeroes passed over.
+    pub async fn read(
+        &self,
+        files: &[usize],
+        write: Arc<WriteAt>,
+        progress: Arc<dyn Fn(u64) + Send + Sync>,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let mut window = Vec::new();
+        for &number in files {
+            let Some(file) = self.manifest.files.get(number) else {
+                continue;
+            };
+            let lists = match &file.layout {
+                Layout::Inline(extents) => {
+                    window.extend(extents.iter().map(|extent| (number, *extent)));
+                    &[][..]
+                }
+                Layout::Lists(lists) => lists,
+            };
+            for list in lists {
+                let extents = read_list(self.repository, list, cancel).await?;
+                window.extend(extents.into_iter().map(|extent| (number, extent)));
+                if window.len() >= WINDOW_EXTENTS {
+                    self.read_window(std::mem::take(&mut window), &write, &progress, cancel)
+                        .await?;
+                }
+            }
+            if window.len() >= WINDOW_EXTENTS {
+                self.read_window(std::mem::take(&mut window), &write, &progress, cancel)
+                    .await?;
+            }
+        }
+        self.read_window(window, &write, &progress, cancel).await
+    }
+
+    async fn read_window(
+        &self,
+        window: Vec<(usize, Extent)>,
+        write: &Arc<WriteAt>,
+        progress: &Arc<dyn Fn(u64) + Send + Sync>,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let mut running = TaskSet::new("read range");
+        let mut ranges = plan(window, &**progress).into_iter();
+        loop {
+            while running.len() < RANGES_AT_ONCE
+                && let Some(range) = ranges.next()
+            {
+                let (repository, write, progress) = (self.repository.clone(), Arc::clone(write), Arc::clone(progress));
+                let cancel = cancel.clone();
+                running.spawn(async move { read_range(&repository, range, write, progress, &cancel).await });
+            }
+            match running.join_next().await {
+                None => return Ok(()),
+                Some(read) => read??,
+            }
+        }
+    }
+}
+
+/// Cuts a window into ranges, pack by pack.
+fn plan(window: Vec<(usize, Extent)>, progress: &(dyn Fn(u64) + Send + Sync)) -> Vec<Range> {
+    let mut packs: BTreeMap<PackId, Vec<Job>> = BTreeMap::new();
+    for (file, extent) in window {
+        match extent.chunk {
+            None => progress(u64::from(extent.length)),
+            Some(piece) => packs.entry(piece.location.pack).or_default().push(Job {
+                file,
+                extent,
+                id: piece.id,
+                location: piece.location,
+                skip: piece.skip,
+            }),
+        }
+    }
+    let mut ranges: Vec<Range> = Vec::new();
+    for (pack, mut jobs) in packs {
+        jobs.sort_by_key(|job| job.location.offset);
+        let mut open: Option<Range> = None;
+        for job in jobs {
+            let (from, to) = (
+                job.location.offset,
+                job.location.offset.saturating_add(job.location.stored),
+            );
+            match &mut open {
+                Some(range)
+                    if from <= range.end.saturating_add(GAP_BYTES_MAX)
+                        && to.saturating_sub(range.start) <= RANGE_BYTES_MAX =>
+                {
+                    range.end = range.end.max(to);
+                    range.jobs.push(job);
+                }
+                _ => ranges.extend(open.replace(Range {
+                    pack,
+                    start: from,
+                    end: to,
+                    jobs: vec![job],
+                })),
+            }
+        }
+        ranges.extend(open);
+    }
+    ranges
+}
+
+async fn read_range(
+    repository: &Repository,
+    range: Range,
+    write: Arc<WriteAt>,
+    progress: Arc<dyn Fn(u64) + Send + Sync>,
+    cancel: &Cancel,
+) -> Result<()> {
+    let bytes = repository
+        .get_pack_range(range.pack, u64::from(range.start)..u64::from(range.end), cancel)
+        .await?;
+    let repository = repository.clone();
+    run_blocking("open chunks", move || {
+        let key = PackKey::new(repository.keys(), range.pack);
+        let mut unpacker = ChunkUnpacker::new();
+        let mut buffer = Vec::new();
+        let mut jobs = range.jobs.iter().peekable();
+        while let Some(job) = jobs.next() {
+            let damaged = |cause: &dyn std::fmt::Display| {
+                let cause = format!("chunk at offset {}: {cause}", job.location.offset);
+                repository.damaged(names::pack(range.pack), cause)
+            };
+            let from = (job.location.offset - range.start) as usize;
+            let sealed = bytes
+                .get(from..from + job.location.stored as usize)
+                .ok_or_else(|| damaged(&"it is cut off"))?;
+            buffer.clear();
+            buffer.extend_from_slice(sealed);
+            let plain = key
+                .open(job.id, job.location.offset, &mut buffer)
+                .map_err(|cause| damaged(&cause))?;
+            let raw = unpacker.raw(plain).map_err(|cause| damaged(&cause))?;
+            if ChunkId::of(repository.keys().chunk_id_key(), raw) != job.id {
+                return Err(damaged(&"it holds other content than its id names"));
+            }
+            // A chunk that stands in several places is opened once.
+            let mut place = job;
+            loop {
+                let from = place.skip as usize;
+                let part = raw.get(from..from + place.extent.length as usize);
+                let part = part.ok_or_else(|| damaged(&"it is shorter than its extent"))?;
+                write(place.file, place.extent.offset, part).map_err(RepositoryError::Sink)?;
+                progress(part.len() as u64);
+                match jobs.next_if(|next| next.location == job.location && next.id == job.id) {
+                    Some(next) => place = next,
+                    None => break,
+                }
+            }
+        }
+        Ok(())
+    })
+    .await?
+}
+
+/// The raw bytes of one chunk that is read alone.
+async fn read_chunk(repository: &Repository, id: ChunkId, location: Location, cancel: &Cancel) -> Result<Vec<u8>> {
+    let damaged = |cause: &dyn std::fmt::Display| {
+        repository.damaged(
+            names::pack(location.pack),
+            format!("chunk at offset {}: {cause}", location.offset),
+        )
+    };
+    let range = u64::from(location.offset)..u64::from(location.offset) + u64::from(location.stored);
+    let mut sealed = repository.get_pack_range(location.pack, range, cancel).await?.to_vec();
+    let key = PackKey::new(repository.keys(), location.pack);
+    let plain = key
+        .open(id, location.offset, &mut sealed)
+        .map_err(|cause| damaged(&cause))?;
+    let mut unpacker = ChunkUnpacker::new();
+    let raw = unpacker.raw(plain).map_err(|cause| damaged(&cause))?;
+    if ChunkId::of(repository.keys().chunk_id_key(), raw) != id {
+        return Err(damaged(&"it holds other content than its id names"));
+    }
+    Ok(raw.to_vec())
+}
+
+pub(crate) async fn read_list(repository: &Repository, list: &ListPlace, cancel: &Cancel) -> Result<Vec<Extent>> {
+    let raw = read_chunk(repository, list.id, list.location, cancel).await?;
+    decode_list(&raw).map_err(|cause| repository.damaged(names::pack(list.location.pack), cause))
+}
+
+/// The lists that were read already: the same list stands in many manifests.
+#[derive(Default)]
+pub(crate) struct Layouts(HashSet<ChunkId>);
+
+/// Gives the extents of `files` to `each`, with the list they came from; a list seen before is passed over.
+pub(crate) async fn read_layouts(
+    repository: &Repository,
+    files: &[FileEntry],
+    seen: &mut Layouts,
+    cancel: &Cancel,
+    each: &mut (dyn FnMut(Option<&ListPlace>, &[Extent]) + Send),
+) -> Result<()> {
+    for file in files {
+        match &file.layout {
+            Layout::Inline(extents) => each(None, extents),
+            Layout::Lists(lists) => {
+                for list in lists {
+                    if seen.0.insert(list.id) {
+                        let extents = read_list(repository, list, cancel).await?;
+                        each(Some(list), &extents);
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,356 @@
+//! One repository: created, opened, and what lies in it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ballast_base::{Cancel, run_blocking};
+use ballast_storage::{ObjectFacts, ObjectName, Storage, StorageError};
+use bytes::Bytes;
+
+use crate::cipher::Keys;
+use crate::error::{RepositoryError, Result};
+use crate::format::{decode_stamp, encode_stamp};
+use crate::keys::{Lock, MasterKey, encode_slot, open_slot};
+use crate::manifest::{FACTS_BYTES_MAX, HEADER_BYTES, Header, Manifest, ManifestFacts};
+use crate::names::{self, BackupId, Named, PackId, RepositoryId, SlotId};
+
+/// Objects asked for in one page.
+pub(crate) const PAGE_OBJECTS: usize = 1000;
+/// Enough of a manifest to list it, in most cases.
+const FACTS_GUESS_BYTES: u64 = 16 * 1024;
+
+/// An opened repository.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    name: Arc<str>,
+    storage: Arc<dyn Storage>,
+    id: RepositoryId,
+    keys: Arc<Keys>,
+}
+
+/// What `create_all` found at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    Created,
+    WasThere,
+}
+
+impl Repository {
+    /// Opens what lies in `storage`; `name` is what the configuration calls it.
+    pub async fn open(name: &str, storage: Arc<dyn Storage>, lock: &Lock, cancel: &Cancel) -> Result<Self> {
+        open_with_master(name, storage, lock, cancel)
+            .await
+            .map(|(repository, _)| repository)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn id(&self) -> RepositoryId {
+        self.id
+    }
+
+    /// Where it is, for people.
+    pub fn location(&self) -> String {
+        self.storage.location()
+    }
+
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    /// Ids of the backups that lie here, oldest first.
+    pub async fn backups(&self, cancel: &Cancel) -> Result<Vec<BackupId>> {
+        let mut found = Vec::new();
+        self.each_object(names::MANIFESTS, cancel, |object| {
+            if let Named::Manifest(id) = names::parse(&object.name) {
+                found.push(id);
+            }
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// Reads what is needed to list one backup.
+    pub async fn facts(&self, id: &BackupId, cancel: &Cancel) -> Result<ManifestFacts> {
+        let name = names::manifest(id);
+        let size = cancel
+            .race(self.storage.head(&name))
+            .await?
+            .map_err(|error| self.no_backup(id, error))?
+            .bytes;
+        let read = |to: u64| {
+            let name = name.clone();
+            async move {
+                cancel
+                    .race(self.storage.get_range(&name, 0..to.min(size)))
+                    .await?
+                    .map_err(RepositoryError::from)
+            }
+        };
+        let mut bytes = read(FACTS_GUESS_BYTES).await?;
+        let end = HEADER_BYTES
+            + Header::read(&bytes)
+                .map_err(|cause| cause.at(&self.location(), &name))?
+                .facts_bytes as usize;
+        if end > bytes.len() && end <= HEADER_BYTES + FACTS_BYTES_MAX {
+            bytes = read(end as u64).await?;
+        }
+        let header = Header::read(&bytes).map_err(|cause| cause.at(&self.location(), &name))?;
+        let sealed = bytes
+            .get(HEADER_BYTES..end)
+            .ok_or_else(|| self.damaged(&name, "it is too short"))?;
+        let facts = header
+            .open_facts(&self.keys, id, sealed)
+            .map_err(|cause| self.damaged(&name, cause))?;
+        Ok(ManifestFacts {
+            id: id.clone(),
+            facts,
+            manifest_bytes: size,
+        })
+    }
+
+    /// Reads one whole manifest.
+    pub async fn manifest(&self, id: &BackupId, cancel: &Cancel) -> Result<Manifest> {
+        let name = names::manifest(id);
+        let bytes = cancel
+            .race(self.storage.get(&name))
+            .await?
+            .map_err(|error| self.no_backup(id, error))?;
+        Manifest::open(&self.keys, id, &bytes).map_err(|cause| cause.at(&self.location(), &name))
+    }
+
+    /// Whether a manifest of this backup lies here.
+    pub async fn has_backup(&self, id: &BackupId, cancel: &Cancel) -> Result<bool> {
+        match cancel.race(self.storage.head(&names::manifest(id))).await? {
+            Ok(_) => Ok(true),
+            Err(StorageError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Every pack that lies here and its size.
+    pub(crate) async fn packs(&self, cancel: &Cancel) -> Result<HashMap<PackId, u64>> {
+        let mut found = HashMap::new();
+        self.each_object(names::PACKS, cancel, |object| {
+            if let Named::Pack(id) = names::parse(&object.name) {
+                found.insert(id, object.bytes);
+            }
+        })
+        .await?;
+        Ok(found)
+    }
+
+    pub(crate) async fn each_object(
+        &self,
+        prefix: &str,
+        cancel: &Cancel,
+        mut each: impl FnMut(ObjectFacts),
+    ) -> Result<()> {
+        let mut after: Option<ObjectName> = None;
+        loop {
+            let page = cancel
+                .race(self.storage.list(prefix, after.as_ref(), PAGE_OBJECTS))
+                .await??;
+            let last = page.len() < PAGE_OBJECTS;
+            after = page.last().map(|object| object.name.clone());
+            page.into_iter().for_each(&mut each);
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(crate) fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
+    pub(crate) async fn get_pack_range(
+        &self,
+        pack: PackId,
+        range: std::ops::Range<u64>,
+        cancel: &Cancel,
+    ) -> Result<Bytes> {
+        let got = cancel.race(self.storage.get_range(&names::pack(pack), range)).await?;
+        got.map_err(|error| RepositoryError::must_exist(&self.location(), error))
+    }
+
+    pub(crate) async fn get(&self, name: &ObjectName, cancel: &Cancel) -> Result<Bytes> {
+        cancel
+            .race(self.storage.get(name))
+            .await?
+            .map_err(|error| RepositoryError::must_exist(&self.location(), error))
+    }
+
+    /// Stores an object that nobody else writes. One that is there with the same content counts as stored: packs and
+    /// manifests are copied under their own names.
+    pub(crate) async fn put(&self, name: &ObjectName, body: Bytes, cancel: &Cancel) -> Result<()> {
+        match cancel.race(self.storage.put_new(name, body.clone())).await? {
+            Ok(()) => Ok(()),
+            Err(StorageError::AlreadyExists { .. }) if self.get(name, cancel).await? == body => Ok(()),
+            Err(StorageError::AlreadyExists { .. }) => {
+                Err(self.damaged(name, "it is there already and holds other bytes than its copy"))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) fn damaged(&self, object: impl ToString, cause: impl ToString) -> RepositoryError {
+        RepositoryError::damaged(&self.location(), object, cause)
+    }
+
+    fn no_backup(&self, id: &BackupId, error: StorageError) -> RepositoryError {
+        match error {
+            StorageError::NotFound { .. } => RepositoryError::NoBackup {
+                location: self.location(),
+                id: id.to_string(),
+            },
+            other => other.into(),
+        }
+    }
+}
+
+async fn read_stamp(storage: &dyn Storage, cancel: &Cancel) -> Result<Option<RepositoryId>> {
+    match cancel.race(storage.get(&names::stamp())).await? {
+        Ok(bytes) => decode_stamp(&bytes)
+            .map(Some)
+            .map_err(|cause| cause.at(&storage.location(), names::stamp())),
+        Err(StorageError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn slots(storage: &dyn Storage, cancel: &Cancel) -> Result<Vec<(ObjectName, Bytes)>> {
+    let mut slots = Vec::new();
+    for object in cancel.race(storage.list(names::KEYS, None, PAGE_OBJECTS)).await?? {
+        if matches!(names::parse(&object.name), Named::Key(_)) {
+            let bytes = cancel.race(storage.get(&object.name)).await??;
+            slots.push((object.name, bytes));
+        }
+    }
+    Ok(slots)
+}
+
+async fn open_with_master(
+    name: &str,
+    storage: Arc<dyn Storage>,
+    lock: &Lock,
+    cancel: &Cancel,
+) -> Result<(Repository, MasterKey)> {
+    let location = storage.location();
+    let id = read_stamp(&*storage, cancel)
+        .await?
+        .ok_or_else(|| RepositoryError::NoRepository {
+            location: location.clone(),
+        })?;
+    let slots = slots(&*storage, cancel).await?;
+    let lock = lock.clone();
+    // A damaged slot is told only if no other one opens: the lock decides what can be done, not the order of names.
+    let outcome = run_blocking("open key slot", move || {
+        let mut damage = None;
+        for (name, bytes) in slots {
+            match open_slot(&bytes, &lock, id, &name) {
+                Ok(Some(master)) => return Ok(Some(master)),
+                Ok(None) => {}
+                Err(cause) => damage = Some((name, cause)),
+            }
+        }
+        damage.map_or(Ok(None), Err)
+    })
+    .await?;
+    match outcome {
+        Ok(Some(master)) => {
+            let keys = Arc::new(Keys::derive(&master, id));
+            Ok((
+                Repository {
+                    name: name.into(),
+                    storage,
+                    id,
+                    keys,
+                },
+                master,
+            ))
+        }
+        Ok(None) => Err(RepositoryError::WrongKey { location }),
+        Err((slot, cause)) => Err(cause.at(&location, slot)),
+    }
+}
+
+/// Makes sure that a repository lies at every place, all of them copies of one. One that is there is opened and left as it
+/// is; a new one gets the id and the key slots of those that are there, or new ones. A place that holds something else is
+/// refused, before anything is written anywhere.
+pub async fn create_all(
+    places: Vec<(String, Arc<dyn Storage>)>,
+    lock: &Lock,
+    cancel: &Cancel,
+) -> Result<Vec<(Repository, Presence)>> {
+    let mut opened: Vec<(usize, Repository, MasterKey)> = Vec::new();
+    let mut absent = Vec::new();
+    for (number, (name, storage)) in places.iter().enumerate() {
+        if read_stamp(&**storage, cancel).await?.is_some() {
+            let (repository, master) = open_with_master(name, Arc::clone(storage), lock, cancel).await?;
+            opened.push((number, repository, master));
+        } else {
+            refuse_foreign(&**storage, cancel).await?;
+            absent.push(number);
+        }
+    }
+    if let [(_, first, master), others @ ..] = &opened[..]
+        && let Some((_, other, _)) = others
+            .iter()
+            .find(|(_, other, m)| other.id != first.id || m.0 != master.0)
+    {
+        return Err(RepositoryError::Different {
+            location: other.location(),
+            found: other.id.to_string(),
+            expected: first.id.to_string(),
+        });
+    }
+    let (id, slots) = match opened.first() {
+        Some((_, first, _)) => (first.id, slots(&*first.storage, cancel).await?),
+        None => {
+            let (id, lock) = (RepositoryId::random(), lock.clone());
+            let slot = run_blocking("make key slot", move || {
+                let name = names::key(SlotId::random());
+                let bytes = Bytes::from(encode_slot(&MasterKey::random(), &lock, id, &name));
+                (name, bytes)
+            })
+            .await?;
+            (id, vec![slot])
+        }
+    };
+    let mut done: Vec<Option<(Repository, Presence)>> = places.iter().map(|_| None).collect();
+    for (number, repository, _) in opened {
+        done[number] = Some((repository, Presence::WasThere));
+    }
+    for number in absent {
+        let (name, storage) = &places[number];
+        for (slot, bytes) in &slots {
+            cancel.race(storage.put_new(slot, bytes.clone())).await??;
+        }
+        // The stamp last: a repository that has one can be opened.
+        cancel
+            .race(storage.put_new(&names::stamp(), encode_stamp(id).into()))
+            .await??;
+        let repository = Repository::open(name, Arc::clone(storage), lock, cancel).await?;
+        done[number] = Some((repository, Presence::Created));
+    }
+    Ok(done.into_iter().flatten().collect())
+}
+
+/// Key slots without a stamp are what an interrupted `init` leaves; anything else is not ours to write beside.
+async fn refuse_foreign(storage: &dyn Storage, cancel: &Cancel) -> Result<()> {
+    let found = cancel.race(storage.list("", None, PAGE_OBJECTS)).await??;
+    match found
+        .iter()
+        .find(|object| !matches!(names::parse(&object.name), Named::Key(_)))
+    {
+        None => Ok(()),
+        Some(object) => Err(RepositoryError::Different {
+            location: storage.location(),
+            found: format!("none, but there is \"{}\"", object.name),
+            expected: "an empty place".to_owned(),
+        }),
+    }
+}

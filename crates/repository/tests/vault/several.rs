@@ -1,0 +1,43 @@
+use std::sync::Arc;
+
+use ballast_storage::{FaultyStorage, MemoryStorage, Storage};
+
+use crate::kit::{self, check, create, restore, sample};
+
+#[tokio::test]
+async fn one_repository_that_dies_in_the_middle_never_costs_the_other() {
+    let good: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let bad = Arc::new(FaultyStorage::new(Arc::new(MemoryStorage::new())));
+    let bad_store: Arc<dyn Storage> = Arc::<FaultyStorage>::clone(&bad);
+    let repositories = create(&[("good", good), ("bad", bad_store)]).await;
+    kit::back_up(&repositories, 1, &sample(1)).await.unwrap();
+
+    bad.set_down(true);
+    let only = kit::back_up(&repositories[..1], 2, &sample(2)).await.unwrap();
+    assert_eq!(only.repositories, ["good"]);
+    bad.set_down(false);
+    // It missed backup 2; the packs it lacks are copied there before it gets a manifest that names them.
+    let both = kit::back_up(&repositories, 3, &sample(2)).await.unwrap();
+    assert_eq!((both.repositories.len(), both.written.bytes_new), (2, 0));
+    assert_eq!(restore(&repositories[1], 3).await.unwrap(), sample(2));
+    assert!(check(&repositories[1]).await.findings.is_empty());
+
+    bad.fail_after_puts(1);
+    let partial = kit::back_up(&repositories, 4, &sample(4)).await.unwrap();
+    assert_eq!(partial.repositories, ["good"]);
+    assert_eq!(partial.lost.len(), 1, "{:?}", partial.lost);
+    assert_eq!(partial.lost[0].name, "bad");
+    bad.set_down(false);
+    assert_eq!(restore(&repositories[0], 4).await.unwrap(), sample(4));
+    assert!(!check(&repositories[1]).await.is_damaged());
+}
+
+#[tokio::test]
+async fn with_no_repository_left_the_backup_fails_and_says_why() {
+    let bad = Arc::new(FaultyStorage::new(Arc::new(MemoryStorage::new())));
+    let store: Arc<dyn Storage> = Arc::<FaultyStorage>::clone(&bad);
+    let repositories = create(&[("bad", store)]).await;
+    bad.fail_after_puts(0);
+    let error = kit::back_up(&repositories, 1, &sample(1)).await.unwrap_err();
+    assert!(error.to_string().contains("\"bad\""), "{error}");
+}
