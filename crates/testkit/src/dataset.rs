@@ -1,0 +1,15 @@
+//! Data to back up: the shop system Balance, a database of everything ugly, writers that keep changing it, and the
+//! fingerprints that tell whether two servers hold the same.
+
+pub mod balance;
+mod checksums;
+pub mod ugly;
+mod writers;
+
+pub use checksums::{Fingerprint, checksums};
+pub use writers::{WriterOptions, WriterReport, Writers};
+
+/// A name between backticks.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
