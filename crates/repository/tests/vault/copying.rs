@@ -25,7 +25,7 @@ async fn a_copy_goes_on_where_it_was_and_restores_alone() {
     };
     let planned = copy(1, true).await.unwrap();
     assert_eq!(to.backups(&cancel).await.unwrap(), []);
-    to_faulty.fail_after_puts(1);
+    kit::fail_put_after(&to_faulty, 1);
     copy(1, false).await.unwrap_err();
     to_faulty.set_down(false);
     assert!(!check(to).await.is_damaged());

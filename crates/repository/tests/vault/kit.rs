@@ -8,7 +8,7 @@ use ballast_repository::{
     BackupId, BackupReader, BackupWriter, CheckReport, CheckScope, FileContent, Lock, Manifest, Presence, Repository,
     RepositoryError, WrittenBackup, create_all,
 };
-use ballast_storage::Storage;
+use ballast_storage::{Call, Fault, FaultyStorage, Storage};
 use bytes::Bytes;
 
 pub(crate) const PIECE: usize = 64 * 1024;
@@ -131,6 +131,11 @@ pub(crate) async fn check(repository: &Repository) -> CheckReport {
         .check(CheckScope::Everything, Arc::new(|_, _| {}), &Cancel::new())
         .await
         .unwrap()
+}
+
+/// After `good` more objects, the next one cannot be written.
+pub(crate) fn fail_put_after(store: &FaultyStorage, good: u64) {
+    store.fail_nth(Call::Put, store.calls(Call::Put) + good + 1, Fault::Fail);
 }
 
 /// Every object of a store.

@@ -22,7 +22,7 @@ async fn one_repository_that_dies_in_the_middle_never_costs_the_other() {
     assert_eq!(restore(&repositories[1], 3).await.unwrap(), sample(2));
     assert!(check(&repositories[1]).await.findings.is_empty());
 
-    bad.fail_after_puts(1);
+    kit::fail_put_after(&bad, 1);
     let partial = kit::back_up(&repositories, 4, &sample(4)).await.unwrap();
     assert_eq!(partial.repositories, ["good"]);
     assert_eq!(partial.lost.len(), 1, "{:?}", partial.lost);
@@ -37,7 +37,7 @@ async fn with_no_repository_left_the_backup_fails_and_says_why() {
     let bad = Arc::new(FaultyStorage::new(Arc::new(MemoryStorage::new())));
     let store: Arc<dyn Storage> = Arc::<FaultyStorage>::clone(&bad);
     let repositories = create(&[("bad", store)]).await;
-    bad.fail_after_puts(0);
+    kit::fail_put_after(&bad, 0);
     let error = kit::back_up(&repositories, 1, &sample(1)).await.unwrap_err();
     assert!(error.to_string().contains("\"bad\""), "{error}");
 }
