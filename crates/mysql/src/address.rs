@@ -205,10 +205,11 @@ fn decode_percent(text: &str) -> Result<String, MysqlError> {
     String::from_utf8(decoded).map_err(|_| broken())
 }
 
-fn encode_percent(text: &str) -> String {
+/// A slash stays in a path.
+fn encode_percent(text: &str, is_path: bool) -> String {
     use fmt::Write as _;
     text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || (is_path && byte == b'/') {
             out.push(char::from(byte));
         } else {
             write!(out, "%{byte:02X}").expect("writing to a string cannot fail");
@@ -225,13 +226,13 @@ impl fmt::Display for ServerAddress {
         } else {
             encode_percent(&self.host)
         };
-        write!(f, "mysql://{}@{host}:{}", encode_percent(&self.user), self.port)?;
+        write!(f, "mysql://{}@{host}:{}", encode_percent(&self.user, false), self.port)?;
         match &self.socket {
-            Some(path) => write!(f, "?socket={}", encode_percent(&path.to_string_lossy())),
+            Some(path) => write!(f, "?socket={}", encode_percent(&path.to_string_lossy(), true)),
             None => write!(f, "?tls={}", self.tls.name()),
         }?;
         match &self.ca {
-            Some(path) => write!(f, "&ca={}", encode_percent(&path.to_string_lossy())),
+            Some(path) => write!(f, "&ca={}", encode_percent(&path.to_string_lossy(), true)),
             None => Ok(()),
         }
     }

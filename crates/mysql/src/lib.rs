@@ -3,11 +3,26 @@
 //! Nothing here knows what the floors above keep or promise.
 
 mod address;
+mod clone;
 mod connection;
 mod error;
+mod gtid;
+mod identifier;
+mod page;
+mod server;
+mod throwaway;
 mod wire;
 
 pub use address::{ServerAddress, TlsMode};
+pub use clone::{
+    CloneEvent, CloneOptions, CloneState, CloneStream, DataBlock, DirectoryLayout, Disposition, FileChange,
+    FileDescriptor, FileKind, FileMap, FilePath, LayoutFile, PageCompression, StateDescriptor,
+};
 pub use connection::Connection;
 pub use error::MysqlError;
+pub use gtid::GtidSet;
+pub use identifier::{quote_name, quote_table, quote_text};
+pub use page::{BadPage, ChecksumAlgorithm, PageChecker};
+pub use server::{Flavour, ServerVersion, variables};
+pub use throwaway::{ServerBinary, ThrowawayOptions, ThrowawayServer};
 pub use wire::response::{Executed, Row, Rows};

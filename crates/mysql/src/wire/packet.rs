@@ -69,6 +69,11 @@ impl Channel {
         self
     }
 
+    /// Waits race `cancel` from now on.
+    pub(crate) fn detach(&mut self, cancel: Cancel) {
+        self.cancel = cancel;
+    }
+
     /// Starts a new command: the sequence starts at 0.
     pub(crate) async fn send_command(&mut self, doing: &'static str, parts: &[&[u8]]) -> Result<(), MysqlError> {
         self.sequence = 0;
@@ -260,7 +265,8 @@ mod tests {
             let (near, far) = tokio::io::duplex(1 << 20);
             let (mut near, mut far) = (channel(near), channel(far));
             let payload: Vec<u8> = (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect();
-            let (sent, received) = tokio::join!(near.send_command("testing", &[&payload]), far.receive("testing"));
+            let parts = [payload.as_slice()];
+            let (sent, received) = tokio::join!(near.send_command("testing", &parts), far.receive("testing"));
             sent.unwrap();
             assert!(received.unwrap() == payload, "{length}");
         }
