@@ -224,7 +224,7 @@ impl fmt::Display for ServerAddress {
         let host = if self.host.contains(':') {
             format!("[{}]", self.host)
         } else {
-            encode_percent(&self.host)
+            encode_percent(&self.host, false)
         };
         write!(f, "mysql://{}@{host}:{}", encode_percent(&self.user, false), self.port)?;
         match &self.socket {
