@@ -200,10 +200,11 @@ async fn pass(
             sleep(Duration::from_secs(1).mul_f64(count as f64 / rate as f64)).await;
         }
         let allowed = if from_server { take(&trouble.left, count) } else { count };
-        to.write_all(&buffer[..allowed]).await?;
+        // Counted first: whoever has the bytes finds them counted.
         if from_server {
             trouble.passed.fetch_add(allowed as u64, Ordering::SeqCst);
         }
+        to.write_all(&buffer[..allowed]).await?;
         if allowed < count {
             trouble.left.store(NEVER, Ordering::SeqCst);
             trouble.cut.notify_waiters();
