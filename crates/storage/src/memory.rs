@@ -134,6 +134,6 @@ mod tests {
 
     #[tokio::test]
     async fn memory_keeps_the_contract() {
-        conformance::run(Arc::new(MemoryStorage::new())).await;
+        conformance::run(Arc::new(MemoryStorage::new()), Capabilities { atomic_create: true }).await;
     }
 }

@@ -172,7 +172,11 @@ fn named(key: &str, metadata: &Metadata) -> Option<ObjectName> {
 }
 
 fn facts(name: ObjectName, metadata: &Metadata) -> ObjectFacts {
-    let modified_at = metadata.last_modified().map_or(Timestamp::UNIX_EPOCH, Timestamp::from);
+    // Whole seconds, because some servers tell more in a list than of one object.
+    let modified_at = metadata
+        .last_modified()
+        .and_then(|at| Timestamp::from_second(at.into_inner().as_second()).ok());
+    let modified_at = modified_at.unwrap_or(Timestamp::UNIX_EPOCH);
     ObjectFacts {
         name,
         bytes: metadata.content_length(),
@@ -199,20 +203,25 @@ impl Storage for S3Storage {
             .await;
         let Err(error) = written else { return Ok(()) };
         // `Conflict` is what a server says while another request for the same name is under way.
-        if !matches!(error.kind(), ErrorKind::ConditionNotMatch | ErrorKind::Conflict) {
-            return Err(self.failed(action(), error));
+        let exists = matches!(error.kind(), ErrorKind::ConditionNotMatch | ErrorKind::Conflict);
+        let failure = self.failed(action(), error);
+        // A server that knows early that the object exists hangs up on the body, and all we see is a broken line.
+        if !exists && !matches!(failure, StorageError::Unavailable { .. }) {
+            return Err(failure);
         }
-        match self.same_bytes(name, &body).await? {
-            Some(true) => Ok(()),
-            Some(false) => Err(StorageError::AlreadyExists {
+        match self.same_bytes(name, &body).await {
+            Ok(Some(true)) => Ok(()),
+            Ok(Some(false)) => Err(StorageError::AlreadyExists {
                 location: self.location.clone(),
                 name: name.clone(),
             }),
-            None => Err(StorageError::Unavailable {
+            Ok(None) if exists => Err(StorageError::Unavailable {
                 location: self.location.clone(),
                 action: action(),
                 source: "the server says that it exists, and then that it does not".into(),
             }),
+            Err(error) if exists => Err(error),
+            Ok(None) | Err(_) => Err(failure),
         }
     }
 
@@ -257,6 +266,13 @@ impl Storage for S3Storage {
             Ok(body) => body.to_bytes(),
             Err(error) if error.kind() == ErrorKind::RangeNotSatisfied => {
                 return corrupt("it ends before that".to_owned());
+            }
+            // A server gives what it has of a range that ends beyond the object, and the client says too little came.
+            Err(error) if answer::is_short(&error) => {
+                return match self.head(name).await {
+                    Ok(facts) if facts.bytes < range.end => corrupt(format!("it has {} bytes", facts.bytes)),
+                    _ => Err(self.failed_on(name, action(), error)),
+                };
             }
             Err(error) => return Err(self.failed_on(name, action(), error)),
         };
@@ -336,3 +352,6 @@ impl Storage for S3Storage {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests;

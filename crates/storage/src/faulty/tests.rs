@@ -13,7 +13,7 @@ fn name(text: &str) -> ObjectName {
 
 #[tokio::test]
 async fn without_faults_it_keeps_the_contract() {
-    conformance::run(Arc::new(faulty())).await;
+    conformance::run(Arc::new(faulty()), Capabilities { atomic_create: true }).await;
 }
 
 #[tokio::test]

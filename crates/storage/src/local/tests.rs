@@ -45,13 +45,13 @@ async fn names(storage: &LocalStorage) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn local_keeps_the_contract_with_nameless_files() {
     let (_dir, storage) = open_private(false);
-    conformance::run(Arc::new(storage)).await;
+    conformance::run(Arc::new(storage), Capabilities { atomic_create: true }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn local_keeps_the_contract_with_named_files() {
     let (dir, storage) = open_private(true);
-    conformance::run(Arc::new(storage)).await;
+    conformance::run(Arc::new(storage), Capabilities { atomic_create: true }).await;
     let left = std::fs::read_dir(dir.path().join("objects/.incoming")).unwrap().count();
     assert_eq!(left, 0, "files that lost a race must not stay");
 }

@@ -20,6 +20,16 @@ struct Answer {
     status: Option<u16>,
 }
 
+impl Answer {
+    /// The server understood and will say the same next time. (The client marks every error alike once it has given
+    /// up retrying, so the status must tell.)
+    fn is_final(&self) -> bool {
+        const PASSING: [u16; 5] = [408, 409, 425, 429, 499];
+        let status = self.status.filter(|status| (300..500).contains(status));
+        status.is_some_and(|status| !PASSING.contains(&status)) && self.code != "RequestTimeout"
+    }
+}
+
 impl S3Storage {
     /// For calls on one object.
     pub(super) fn failed_on(&self, name: &ObjectName, action: String, error: opendal::Error) -> StorageError {
@@ -47,6 +57,7 @@ impl S3Storage {
 
     pub(super) fn failed(&self, action: String, error: opendal::Error) -> StorageError {
         let answer = read(&error);
+        let is_final = answer.is_final();
         let text = self.without_secrets(answer.text);
         let location = self.location.clone();
         let misconfigured = |hint: &str| StorageError::Misconfigured {
@@ -55,7 +66,6 @@ impl S3Storage {
             hint: hint.to_owned(),
         };
         let source = || text.clone().into();
-        let passing = error.is_temporary() || error.is_persistent();
         match (answer.code.as_str(), error.kind()) {
             ("NoSuchBucket", _) => misconfigured(&format!("create the bucket \"{}\", or mend the url", self.bucket)),
             ("PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed", _) => {
@@ -88,14 +98,7 @@ impl S3Storage {
                 misconfigured("name the file of the server's CA in ca_file, or mend the endpoint")
             }
             (_, ErrorKind::ConfigInvalid | ErrorKind::Unsupported) => misconfigured("mend these settings"),
-            // The server understood and will say the same next time.
-            _ if !passing
-                && answer
-                    .status
-                    .is_some_and(|status| (300..500).contains(&status) && status != 409) =>
-            {
-                misconfigured("mend endpoint, region and bucket")
-            }
+            _ if is_final => misconfigured("mend endpoint, region and bucket"),
             _ => StorageError::Unavailable {
                 location,
                 action,
@@ -109,6 +112,11 @@ impl S3Storage {
             .iter()
             .fold(text, |text, secret| text.replace(secret.expose(), "(hidden)"))
     }
+}
+
+/// Whether fewer bytes came than were asked for. The client has no kind for it.
+pub(super) fn is_short(error: &opendal::Error) -> bool {
+    error.kind() == ErrorKind::Unexpected && error.message().contains("too little data")
 }
 
 /// An error and all below it, as one line.
@@ -138,6 +146,12 @@ fn read(error: &opendal::Error) -> Answer {
         }
         return Answer { code, text, status };
     }
+    // A page in HTML reads as an error of the store with nothing in it.
+    let message = if message.contains("Error { code: \"\"") {
+        "the answer is not a store's"
+    } else {
+        message
+    };
     let mut text: String = message
         .chars()
         .take(FOREIGN_TEXT_MAX)
