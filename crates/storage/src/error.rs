@@ -2,7 +2,7 @@
 
 use ballast_base::{Cancelled, Retryable, TaskError};
 
-use crate::ObjectName;
+use crate::{OBJECT_BYTES_MAX, ObjectName};
 
 /// What lies under an error, as the system or the server said it.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -78,6 +78,21 @@ impl StorageError {
             action,
             source: cause.into(),
         }
+    }
+
+    /// Refuses to store what could not be read back.
+    pub(crate) fn check_size(location: &str, name: &ObjectName, body: &[u8]) -> Result<(), Self> {
+        if body.len() as u64 <= OBJECT_BYTES_MAX {
+            return Ok(());
+        }
+        Err(Self::Misconfigured {
+            location: location.to_owned(),
+            problem: format!(
+                "object \"{name}\" would have {} bytes, more than {OBJECT_BYTES_MAX}",
+                body.len()
+            ),
+            hint: "this is a mistake of the program: please report it".to_owned(),
+        })
     }
 
     /// A blocking step that did not end by itself.

@@ -196,6 +196,7 @@ impl Storage for S3Storage {
 
     async fn put_new(&self, name: &ObjectName, body: Bytes) -> Result<(), StorageError> {
         let action = || format!("write object \"{name}\"");
+        StorageError::check_size(&self.location, name, &body)?;
         let written = self
             .operator
             .write_with(&self.key(name), body.clone())

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use super::folder::{self, DurableFolders};
 use super::{Root, failed};
-use crate::{OBJECT_BYTES_MAX, ObjectName, StorageError};
+use crate::{ObjectName, StorageError};
 
 /// Where files wait for their names. No object name starts with a dot.
 pub(super) const INCOMING: &str = ".incoming";
@@ -64,14 +64,7 @@ enum Created {
 impl Root {
     pub(super) fn put_new(&self, name: &ObjectName, body: &[u8]) -> Result<(), StorageError> {
         let action = || format!("write object \"{name}\"");
-        if body.len() as u64 > OBJECT_BYTES_MAX {
-            let cause = io::Error::from(io::ErrorKind::FileTooLarge);
-            return Err(StorageError::NoSpace {
-                location: self.location.clone(),
-                action: action(),
-                source: cause.into(),
-            });
-        }
+        StorageError::check_size(&self.location, name, body)?;
         self.writer.swept.call_once(|| self.sweep());
         let (folders, last) = name.split();
         let folder = self
