@@ -12,10 +12,12 @@ mod event;
 mod file_map;
 mod layout;
 mod message;
+mod recovery_status;
 mod session;
 mod stream;
 
 pub use event::{CloneEvent, CloneState, DataBlock, FileChange, FileDescriptor, PageCompression, StateDescriptor};
 pub use file_map::{Disposition, FileMap};
 pub use layout::{DirectoryLayout, FileKind, FilePath, LayoutFile};
+pub use recovery_status::RecoveryStatus;
 pub use stream::{CloneOptions, CloneStream};

@@ -6,9 +6,11 @@ mod address;
 mod clone;
 mod connection;
 mod error;
+mod facts;
 mod gtid;
 mod identifier;
 mod page;
+mod requirements;
 mod server;
 mod throwaway;
 mod wire;
@@ -16,13 +18,15 @@ mod wire;
 pub use address::{ServerAddress, TlsMode};
 pub use clone::{
     CloneEvent, CloneOptions, CloneState, CloneStream, DataBlock, DirectoryLayout, Disposition, FileChange,
-    FileDescriptor, FileKind, FileMap, FilePath, LayoutFile, PageCompression, StateDescriptor,
+    FileDescriptor, FileKind, FileMap, FilePath, LayoutFile, PageCompression, RecoveryStatus, StateDescriptor,
 };
 pub use connection::Connection;
 pub use error::MysqlError;
+pub use facts::{Facts, TableFact};
 pub use gtid::GtidSet;
 pub use identifier::{quote_name, quote_table, quote_text};
 pub use page::{BadPage, ChecksumAlgorithm, PageChecker};
+pub use requirements::{Requirement, Severity, clone_requirements, log_requirements};
 pub use server::{Flavour, ServerVersion, variables};
 pub use throwaway::{ServerBinary, ThrowawayOptions, ThrowawayServer};
 pub use wire::response::{Executed, Row, Rows};

@@ -110,6 +110,11 @@ impl PageChecker {
         }
     }
 
+    /// Bytes of one page in the file.
+    pub fn page_bytes(&self) -> u64 {
+        u64::from(self.size.physical())
+    }
+
     /// Checks the pages in `bytes`, which stand at `offset` of the file. A part of a page at either end, which a clone
     /// does not send, is not checked.
     pub fn check(&self, offset: u64, bytes: &[u8]) -> Result<(), BadPage> {

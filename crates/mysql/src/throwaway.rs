@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -32,6 +32,7 @@ const VERSION_WAIT_MAX: Duration = Duration::from_secs(30);
 const READY_EVERY: Duration = Duration::from_millis(100);
 /// How much of the end of its log an error shows.
 const LOG_TAIL_BYTES: u64 = 4096;
+const LOG_NAME: &str = "log";
 const LOG_TAIL_LINES: usize = 20;
 /// The operating system's limit on the path of a socket is 108 bytes with its end.
 const SOCKET_BYTES_MAX: usize = 107;
@@ -133,7 +134,8 @@ impl ThrowawayServer {
             .current_dir(&scratch.path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            // What it says before it can open a log of its own counts as well.
+            .stderr(scratch.create_log()?)
             // An interrupt typed at our terminal is ours to handle.
             .process_group(0)
             .kill_on_drop(true)
@@ -238,7 +240,6 @@ fn arguments(binary: &ServerBinary, options: &ThrowawayOptions, scratch: &Scratc
         format!("--socket={folder}/s"),
         format!("--pid-file={folder}/pid"),
         format!("--tmpdir={folder}"),
-        format!("--log-error={folder}/log"),
         "--skip-networking".to_owned(),
         "--skip-grant-tables".to_owned(),
         "--skip-log-bin".to_owned(),
@@ -251,6 +252,8 @@ fn arguments(binary: &ServerBinary, options: &ThrowawayOptions, scratch: &Scratc
     } else {
         let numeric = binary.version.numeric();
         arguments.push("--mysqlx=OFF".to_owned());
+        // No file access by statements; the built-in folder may not exist, which would stop the start.
+        arguments.push("--secure-file-priv=NULL".to_owned());
         arguments.push("--gtid-mode=ON".to_owned());
         arguments.push("--enforce-gtid-consistency=ON".to_owned());
         arguments.push(
@@ -307,9 +310,19 @@ impl Scratch {
         Ok(scratch)
     }
 
+    fn create_log(&self) -> Result<File, MysqlError> {
+        let path = self.path.join(LOG_NAME);
+        let created = File::options().create_new(true).append(true).mode(0o600).open(&path);
+        created.map_err(|source| MysqlError::File {
+            step: "create file",
+            path,
+            source,
+        })
+    }
+
     fn log_tail(&self) -> String {
         let read = || {
-            let mut file = File::open(self.path.join("log")).ok()?;
+            let mut file = File::open(self.path.join(LOG_NAME)).ok()?;
             let length = file.metadata().ok()?.len();
             file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES))).ok()?;
             let mut bytes = Vec::new();

@@ -8,7 +8,8 @@
 //! a page that comes again in PAGE_COPY must come after the one of FILE_COPY. The donor keeps its own threads together
 //! at the end of each state, but the sockets between us may run ahead of each other. So a connection that delivered
 //! the end of a state is not read on until all have, and only then is the state acknowledged, on the auxiliary
-//! connection; the donor sends nothing of the next state before that.
+//! connection; the donor sends nothing of the next state before that. Which files there are is told on the first
+//! connection alone, before its own data of a state, so the others are read only after that.
 //!
 //! # Ending early
 //! When the connection is cut, the donor keeps the clone for a while (`clone_donor_timeout_after_network_failure`, 5
@@ -75,11 +76,16 @@ pub struct CloneStream {
     turn: usize,
     auxiliary: Session,
     locator: Locator,
-    /// The end of a state, delivered by the first lane and not yet acknowledged.
+    /// The first lane has not come to the data of this state yet: it still tells which files there are.
+    announcing: bool,
+    /// The end of a state, delivered by the first lane and not yet handed out.
     ended: Option<StateDescriptor>,
+    /// The end of a state, handed out and not yet acknowledged.
+    unacknowledged: Option<StateDescriptor>,
     /// The newest state descriptor, which an early end is said with.
     newest: Option<StateDescriptor>,
     finished: bool,
+    cancel: Cancel,
 }
 
 impl CloneStream {
@@ -109,7 +115,8 @@ impl CloneStream {
             )));
         };
         let locator = locator.clone();
-        let mut auxiliary = Session::open(address, cancel).await?;
+        // Its waits are raced here: a cancelled clone must still be ended at the donor.
+        let mut auxiliary = cancel.race(Session::open(address, &Cancel::new())).await??;
         first.send(&[message::EXECUTE]).await?;
         let newest = reach_file_copy(&mut first, &mut auxiliary, &locator, &mut preamble).await?;
 
@@ -127,16 +134,23 @@ impl CloneStream {
             preamble,
             lanes,
             turn: 0,
+            announcing: true,
             auxiliary,
             locator,
             ended: None,
+            unacknowledged: None,
             newest: Some(newest),
             finished: false,
+            cancel: cancel.clone(),
         })
     }
 
     /// The next event; `None` after [`CloneEvent::Complete`]. After an error the clone is over, at the donor as well
     /// where it can still be told.
+    ///
+    /// The end of a state is acknowledged by the call after the one that gave it: until then the donor does not go on.
+    /// At the end of PAGE_COPY this counts, because its acknowledgement makes the donor fix the point that the copy
+    /// will recover to; the start of REDO_COPY says that it is fixed.
     pub async fn next(&mut self) -> Result<Option<CloneEvent>, MysqlError> {
         if let Some(event) = self.preamble.pop() {
             return Ok(Some(event));
@@ -152,13 +166,18 @@ impl CloneStream {
     }
 
     async fn advance(&mut self) -> Result<Option<CloneEvent>, MysqlError> {
+        if let Some(state) = self.unacknowledged.take() {
+            self.cancel
+                .race(self.auxiliary.acknowledge(&self.locator, &state))
+                .await??;
+            self.lanes.iter_mut().for_each(|lane| lane.parked = false);
+        }
         loop {
             if self.lanes.iter().all(|lane| lane.parked)
                 && let Some(state) = self.ended.take()
             {
                 // All that was sent of this state has been handed out.
-                self.auxiliary.acknowledge(&self.locator, &state).await?;
-                self.lanes.iter_mut().for_each(|lane| lane.parked = false);
+                self.unacknowledged = Some(state.clone());
                 return Ok(Some(CloneEvent::State(state)));
             }
             if self.lanes.iter().all(|lane| lane.complete) {
@@ -167,6 +186,12 @@ impl CloneStream {
                 return Ok(Some(CloneEvent::Complete));
             }
             let (lane, event) = self.receive().await?;
+            if lane == 0
+                && !matches!(&event, CloneEvent::File(_))
+                && !matches!(&event, CloneEvent::State(state) if state.started)
+            {
+                self.announcing = false;
+            }
             match event {
                 CloneEvent::Complete => self.lane(lane)?.complete = true,
                 CloneEvent::State(state) if state.started => {
@@ -215,11 +240,13 @@ impl CloneStream {
         let count = self.lanes.len();
         self.turn = (self.turn + 1) % count.max(1);
         let turn = self.turn;
+        let only_first = self.announcing;
         let lanes = &mut self.lanes;
         let (index, received) = std::future::poll_fn(|context| {
             let (before, after) = lanes.split_at_mut(turn.min(count));
             let numbered = after.iter_mut().zip(turn..).chain(before.iter_mut().zip(0..));
-            for (lane, index) in numbered.filter(|(lane, _)| !lane.parked && !lane.complete) {
+            let readable = |lane: &Lane, index| !lane.parked && !lane.complete && (index == 0 || !only_first);
+            for (lane, index) in numbered.filter(|(lane, index)| readable(lane, *index)) {
                 if let Poll::Ready(event) = lane.events.poll_recv(context) {
                     return Poll::Ready((index, event));
                 }
