@@ -1,1 +1,34 @@
-//! (skeleton)
+//! Floor 3: what is promised. Backs up, restores, verifies, copies, lists and examines; knows databases and the repository, prints nothing.
+
+mod backup;
+mod catalog;
+mod context;
+mod copy;
+mod doctor;
+mod error;
+mod mysql;
+mod observer;
+mod pattern;
+mod position;
+mod restore;
+mod restore_plan;
+mod settings;
+mod status;
+mod vault;
+mod verify;
+
+pub use backup::{BackupOutcome, backup};
+pub use catalog::{BackupState, BackupSummary, list};
+pub use context::{Context, StepTime};
+pub use copy::{CopyOutcome, copy};
+pub use doctor::{Finding, Severity, doctor};
+pub use error::{ErrorKind, ProtectError};
+pub use observer::{Event, Observer, Progress};
+pub use pattern::{PatternError, TablePattern};
+pub use position::Position;
+pub use restore::{Proof, RestoreOutcome, restore};
+pub use restore_plan::{RestorePlan, RestoreRequest, RestoreTarget, plan_restore};
+pub use settings::{Engine, KeyMaterial, RepositorySettings, SourceKind, SourceSettings};
+pub use status::{SourceStatus, status};
+pub use vault::{InitOutcome, LostRepository, Vault};
+pub use verify::{RepositoryReport, VerifyFinding, VerifyReport, VerifyScope, verify};

@@ -50,6 +50,15 @@ impl FileContent {
             },
         );
     }
+
+    /// The same, where nothing stands yet: what was put before stays on top.
+    pub fn put_under(&mut self, offset: u64, length: u32, number: ChunkNumber) {
+        let above = std::mem::take(&mut self.0);
+        self.put(offset, length, number, 0);
+        for (offset, cover) in above.iter() {
+            self.0.put(offset, cover);
+        }
+    }
 }
 
 /// A repository that failed while a backup was written, and why.

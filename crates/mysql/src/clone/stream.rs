@@ -13,8 +13,10 @@
 //!
 //! # Ending early
 //! When the connection is cut, the donor keeps the clone for a while (`clone_donor_timeout_after_network_failure`, 5
-//! minutes by default) in case the other side comes back, and refuses another one meanwhile (error 3634).
-//! [`CloneStream::abort`] therefore tells the donor to end it. Whoever drops the stream instead leaves it waiting.
+//! minutes by default) in case the other side comes back, and goes on recording what changes for it. A new clone takes
+//! its place at once, but nobody may start one, so [`CloneStream::abort`] tells the donor to end it. Whoever drops the
+//! stream instead leaves it waiting. A clone that still sends (also into a network that is silently dead, for up to the
+//! donor's `net_write_timeout`) makes the donor refuse another one with error 3634.
 
 use std::task::Poll;
 use std::time::Duration;
@@ -171,6 +173,7 @@ impl CloneStream {
                 .race(self.auxiliary.acknowledge(&self.locator, &state))
                 .await??;
             self.lanes.iter_mut().for_each(|lane| lane.parked = false);
+            self.announcing = true;
         }
         loop {
             if self.lanes.iter().all(|lane| lane.parked)

@@ -1,0 +1,157 @@
+//! One backup from start to recorded end.
+
+use ballast_repository::{BackupId, BackupWriter, WrittenBackup};
+
+use crate::catalog::{BackupFacts, BackupSummary};
+use crate::context::{Context, StepTime};
+use crate::error::{ProtectError, Result, chain};
+use crate::mysql::physical::{self, PhysicalCopy};
+use crate::mysql::pieces::PIECE_BYTES;
+use crate::mysql::preflight::{address, preflight};
+use crate::settings::{Engine, SourceKind, SourceSettings};
+use crate::vault::{LostRepository, Vault};
+
+/// What a backup came to.
+#[derive(Debug, serde::Serialize)]
+pub struct BackupOutcome {
+    pub backup: BackupSummary,
+    /// Expected tables that are not in it: it is incomplete.
+    pub missing: Vec<String>,
+    /// Repositories that do not hold it.
+    pub lost: Vec<LostRepository>,
+    /// Bytes of the source that were stored already.
+    pub bytes_reused: u64,
+    pub steps: Vec<StepTime>,
+    pub seconds: f64,
+}
+
+impl BackupOutcome {
+    /// Whether something that should be there is not.
+    pub fn partial(&self) -> bool {
+        !self.missing.is_empty() || !self.lost.is_empty()
+    }
+}
+
+/// Takes one backup now, into every repository at hand.
+pub async fn backup(context: &Context, vault: &Vault, source: &SourceSettings) -> Result<BackupOutcome> {
+    backup_in_pieces(context, vault, source, PIECE_BYTES).await
+}
+
+/// The same with another size of pieces, for measuring. A size once used should stay: pieces of another size share nothing.
+pub async fn backup_in_pieces(
+    context: &Context,
+    vault: &Vault,
+    source: &SourceSettings,
+    piece_bytes: usize,
+) -> Result<BackupOutcome> {
+    check_engine(source)?;
+    let mut steps = context.steps();
+    let address = address(source)?;
+    let facts = steps.run("preflight", preflight(context, source, &address)).await?;
+    let started_at = context.clock.now();
+    let id = BackupId::new(started_at);
+    context.note(format!("backup {id} of \"{}\" begins", source.name));
+    let begin = BackupWriter::begin(vault.repositories().to_vec(), workers(), &context.cancel);
+    let writer = steps.run("index", begin).await?;
+    let copy = steps
+        .run("copy", physical::copy(context, &address, &facts, writer, piece_bytes))
+        .await?;
+    let missing = missing(source, &copy);
+    let described = |position, copy: &PhysicalCopy| BackupFacts {
+        source: source.name.clone(),
+        kind: source.kind,
+        engine: Engine::Physical,
+        started_at,
+        finished_at: context.clock.now(),
+        snapshot_at: copy.snapshot_at,
+        position,
+        tables: copy.record.tables.len() as u64,
+        missing: missing.clone(),
+        bytes_source: copy.bytes_source,
+        bytes_new: 0,
+        bytes_stored: 0,
+        server_version: facts.version.text.clone(),
+        server_uuid: facts.variable("server_uuid").unwrap_or_default().to_owned(),
+        made_by: concat!("ballast ", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
+    let facts = described(copy.position.clone(), &copy);
+    let (written, facts) = steps.run("manifest", write(&id, copy, facts)).await?;
+    Ok(outcome(vault, &id, facts, written, missing, steps.finish()))
+}
+
+fn check_engine(source: &SourceSettings) -> Result<()> {
+    if source.kind != SourceKind::Mysql {
+        return Err(ProtectError::usage(format!(
+            "source \"{}\": this version backs up MySQL only",
+            source.name
+        )));
+    }
+    match source.engine {
+        Engine::Auto | Engine::Physical => Ok(()),
+        Engine::Logical | Engine::External => {
+            let message = format!("source \"{}\": this version has the physical engine only", source.name);
+            Err(ProtectError::usage(message).hint("write engine = \"physical\" or leave it out"))
+        }
+    }
+}
+
+/// Threads that compress: as many as there are cores, within reason.
+fn workers() -> usize {
+    const WORKERS_MAX: usize = 8;
+    std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .min(WORKERS_MAX)
+}
+
+/// What the configuration demands and the copy lacks: expected tables, and databases without any table.
+fn missing(source: &SourceSettings, copy: &PhysicalCopy) -> Vec<String> {
+    let tables = &copy.record.tables;
+    let absent = source.expect.iter().flat_map(|pattern| pattern.missing(tables));
+    let empty = source
+        .databases
+        .iter()
+        .filter(|name| !tables.iter().any(|(database, _)| database == *name));
+    let mut missing: Vec<_> = absent.chain(empty.map(|name| format!("{name}.*"))).collect();
+    missing.sort();
+    missing.dedup();
+    missing
+}
+
+async fn write(id: &BackupId, copy: PhysicalCopy, mut facts: BackupFacts) -> Result<(WrittenBackup, BackupFacts)> {
+    let annex = copy.record.to_json()?;
+    let mut noted = facts.clone();
+    let written = copy
+        .writer
+        .finish(id.clone(), copy.files, annex, move |written| {
+            noted.bytes_new = written.bytes_new;
+            noted.bytes_stored = written.bytes_stored;
+            serde_json::to_value(&noted).unwrap_or_default()
+        })
+        .await?;
+    facts.bytes_new = written.written.bytes_new;
+    facts.bytes_stored = written.written.bytes_stored + written.manifest_bytes;
+    Ok((written, facts))
+}
+
+fn outcome(
+    vault: &Vault,
+    id: &BackupId,
+    facts: BackupFacts,
+    written: WrittenBackup,
+    missing: Vec<String>,
+    (steps, seconds): (Vec<StepTime>, f64),
+) -> BackupOutcome {
+    let failed = written.lost.into_iter().map(|lost| LostRepository {
+        name: lost.name,
+        message: chain(&lost.error),
+        hint: Some("when it is back, bring it up to date with: ballast copy --from NAME --to NAME".to_owned()),
+    });
+    BackupOutcome {
+        backup: BackupSummary::new(id, Some(facts), written.repositories),
+        missing,
+        lost: vault.lost().iter().cloned().chain(failed).collect(),
+        bytes_reused: written.written.bytes_reused,
+        steps,
+        seconds,
+    }
+}

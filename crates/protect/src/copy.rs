@@ -1,0 +1,59 @@
+//! Brings one repository up to another: every backup that it lacks, oldest first.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ballast_repository::{BackupId, copy_manifest};
+
+use crate::context::Context;
+use crate::error::{ProtectError, Result};
+use crate::vault::Vault;
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct CopyOutcome {
+    pub from: String,
+    pub to: String,
+    pub dry_run: bool,
+    pub backups_copied: Vec<String>,
+    pub objects_copied: u64,
+    pub bytes_copied: u64,
+    /// Packs that were there already, counted once for each backup that names them.
+    pub objects_present: u64,
+}
+
+/// Copies what `to` lacks. A second call goes on where an interrupted one stopped.
+pub async fn copy(context: &Context, vault: &Vault, from: &str, to: &str, dry_run: bool) -> Result<CopyOutcome> {
+    if from == to {
+        return Err(ProtectError::usage(format!("--from and --to both name \"{from}\"")));
+    }
+    let (source, target) = (vault.named(from)?, vault.named(to)?);
+    let held: BTreeSet<BackupId> = target.backups(&context.cancel).await?.into_iter().collect();
+    let lacking: Vec<_> = source
+        .backups(&context.cancel)
+        .await?
+        .into_iter()
+        .filter(|id| !held.contains(id))
+        .collect();
+    let mut outcome = CopyOutcome {
+        from: from.to_owned(),
+        to: to.to_owned(),
+        dry_run,
+        backups_copied: Vec::new(),
+        objects_copied: 0,
+        bytes_copied: 0,
+        objects_present: 0,
+    };
+    let done = AtomicU64::new(0);
+    for id in lacking {
+        let progress = |bytes| {
+            let sum = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            context.progress("copy", sum, None);
+        };
+        let counts = copy_manifest(source, target, &id, dry_run, &progress, &context.cancel).await?;
+        outcome.backups_copied.push(id.to_string());
+        outcome.objects_copied += counts.objects_copied;
+        outcome.bytes_copied += counts.bytes_copied;
+        outcome.objects_present += counts.objects_present;
+    }
+    Ok(outcome)
+}

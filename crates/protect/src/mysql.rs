@@ -1,0 +1,8 @@
+//! What is promised for MySQL, engine by engine.
+
+pub(crate) mod commit_pause;
+pub(crate) mod physical;
+pub(crate) mod pieces;
+pub(crate) mod preflight;
+pub(crate) mod proof;
+pub(crate) mod record;

@@ -1,0 +1,33 @@
+//! Where in a source's log a backup stands.
+
+use serde::{Deserialize, Serialize};
+
+/// A position in MySQL's log. Set of transactions, and file and offset, of the same instant.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Position {
+    /// The transactions it contains; empty where the server keeps no GTIDs.
+    pub gtid_executed: String,
+    /// The binlog file and the offset behind its last transaction, where the server keeps a binlog.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// Whether commits were held while it was read, so that it is this position and no other. If not, it contains at least
+    /// `at_least` and at most `gtid_executed`, and restoring says which.
+    pub exact: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<String>,
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.file, self.offset) {
+            (Some(file), Some(offset)) => write!(f, "{file}:{offset}")?,
+            _ => f.write_str("no binlog")?,
+        }
+        if !self.gtid_executed.is_empty() {
+            write!(f, " {}", self.gtid_executed)?;
+        }
+        if self.exact { Ok(()) } else { f.write_str(" (at most)") }
+    }
+}

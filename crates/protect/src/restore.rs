@@ -1,0 +1,411 @@
+//! Carries out a restore plan. What is not finished lies in a folder of its own inside the target, which no server would take for a
+//! data directory; it moves to its place only after the proof, and it is taken away when anything fails.
+
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ballast_base::{run_blocking, sync_dir};
+use ballast_mysql::{DirectoryLayout, FilePath};
+use ballast_repository::{BackupId, BackupReader};
+use jiff::Timestamp;
+
+use crate::context::{Context, StepTime};
+use crate::error::{ErrorKind, ProtectError, Result};
+use crate::mysql::proof::{self, Proved};
+use crate::mysql::record::PhysicalRecord;
+use crate::position::Position;
+use crate::restore_plan::{RestorePlan, UNFINISHED};
+
+/// Tablespaces that lay outside the donor's data directory come to lie in this folder; the server finds them by itself.
+const EXTERNAL: &str = "external-tablespaces";
+/// Moved last: without it no server starts on the directory.
+const LAST: &str = "ibdata1";
+
+/// What a restore came to.
+#[derive(Debug, serde::Serialize)]
+pub struct RestoreOutcome {
+    pub backup: String,
+    pub repository: String,
+    pub target: PathBuf,
+    pub reached: Reached,
+    pub expected: Expected,
+    pub proof: Proof,
+    /// Starts a server on it.
+    pub start_command: String,
+    /// Gives it to the user that server runs as.
+    pub ownership: String,
+    pub steps: Vec<StepTime>,
+    pub seconds: f64,
+}
+
+#[derive(Debug, serde::Serialize)]
+pub struct Reached {
+    pub position: Position,
+    pub at: Option<Timestamp>,
+}
+
+#[derive(Debug, serde::Serialize)]
+pub struct Expected {
+    pub position: Option<Position>,
+}
+
+/// What was compared on the restored server.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Proof {
+    /// The server reached the recorded position: the very one, or, where only bounds are known, one within them.
+    pub position_equal: bool,
+    pub tables_expected: u64,
+    pub tables_found: u64,
+    /// Tables that are missing or cannot be read, and why.
+    pub tables_differing: Vec<String>,
+    /// Rows counted in all tables.
+    pub rows: u64,
+}
+
+impl Proof {
+    pub(crate) fn holds(&self) -> bool {
+        self.position_equal && self.tables_differing.is_empty()
+    }
+}
+
+/// Restores, proves, and only then puts the directory in its place.
+pub async fn restore(context: &Context, plan: RestorePlan) -> Result<RestoreOutcome> {
+    let place = Place::prepare(&plan)?;
+    match carry_out(context, &plan, &place).await {
+        Ok(outcome) => Ok(outcome),
+        Err(error) => {
+            place.clear(context);
+            Err(error)
+        }
+    }
+}
+
+async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Result<RestoreOutcome> {
+    let mut steps = context.steps();
+    let record = steps.run("download", download(context, plan, place)).await?;
+    let proved = steps
+        .run("prove", proof::prove(context, plan, &record, &place.unfinished))
+        .await?;
+    if !proved.proof.holds() {
+        return Err(unproved(plan, &proved));
+    }
+    steps.run("finish", place.finish(context)).await?;
+    let (steps, seconds) = steps.finish();
+    Ok(RestoreOutcome {
+        backup: plan.backup.id.clone(),
+        repository: plan.repository.clone(),
+        target: plan.target.clone(),
+        reached: Reached {
+            position: proved.position,
+            at: plan.backup.snapshot_at,
+        },
+        expected: Expected {
+            position: plan.backup.position.clone(),
+        },
+        proof: proved.proof,
+        start_command: start_command(plan, &record),
+        ownership: format!("chown -R mysql:mysql {}", shell_word(&plan.target)),
+        steps,
+        seconds,
+    })
+}
+
+fn unproved(plan: &RestorePlan, proved: &Proved) -> ProtectError {
+    let mut problems = proved.proof.tables_differing.clone();
+    if !proved.proof.position_equal {
+        let expected = plan
+            .backup
+            .position
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        problems.insert(
+            0,
+            format!("position {} was expected and {} was reached", expected, proved.position),
+        );
+    }
+    ProtectError::new(
+        ErrorKind::Damaged,
+        format!("the restored copy is not what was backed up: {}", problems.join("; ")),
+    )
+    .hint("restore another backup with --backup ID, and check the stored bytes with: ballast verify")
+}
+
+/// The target while it is not finished.
+#[derive(Debug)]
+struct Place {
+    target: PathBuf,
+    unfinished: PathBuf,
+    /// The target itself was made by this restore.
+    made: bool,
+    replaces: Vec<String>,
+}
+
+impl Place {
+    fn prepare(plan: &RestorePlan) -> Result<Self> {
+        let target = plan.target.clone();
+        let unfinished = target.join(UNFINISHED);
+        let made = !target.exists();
+        if made {
+            private_dir(&target, true)?;
+        } else if unfinished.exists() {
+            // What an interrupted restore left.
+            std::fs::remove_dir_all(&unfinished).map_err(failed("remove", &unfinished))?;
+        }
+        private_dir(&unfinished, false)?;
+        Ok(Self {
+            target,
+            unfinished,
+            made,
+            replaces: plan.replaces.clone(),
+        })
+    }
+
+    /// Removes what is not finished. What cannot be removed is told: it must not pass for a restored directory.
+    fn clear(&self, context: &Context) {
+        let gone = std::fs::remove_dir_all(&self.unfinished);
+        if let Err(error) = gone.and_then(|()| {
+            if self.made {
+                std::fs::remove_dir(&self.target)
+            } else {
+                Ok(())
+            }
+        }) {
+            let what = format!(
+                "the unfinished folder \"{}\" could not be removed: {error}",
+                self.unfinished.display()
+            );
+            context.warn(
+                what,
+                Some("it is not a restored directory; remove it by hand".to_owned()),
+            );
+        }
+    }
+
+    /// Makes every byte durable, then moves the directory to its place.
+    async fn finish(&self, context: &Context) -> Result<()> {
+        let (target, unfinished, replaces) = (self.target.clone(), self.unfinished.clone(), self.replaces.clone());
+        context.cancel.check()?;
+        run_blocking("finish restore", move || {
+            sync_tree(&unfinished)?;
+            for name in &replaces {
+                let old = target.join(name);
+                let removed = if old.is_dir() && !old.is_symlink() {
+                    std::fs::remove_dir_all(&old)
+                } else {
+                    std::fs::remove_file(&old)
+                };
+                removed.map_err(failed("remove", &old))?;
+            }
+            let mut names = Vec::new();
+            for entry in std::fs::read_dir(&unfinished).map_err(failed("read", &unfinished))? {
+                names.push(entry.map_err(failed("read", &unfinished))?.file_name());
+            }
+            names.sort_by_key(|name| name == LAST);
+            for name in names {
+                move_in_place(&unfinished.join(&name), &target.join(&name))?;
+            }
+            std::fs::remove_dir(&unfinished).map_err(failed("remove", &unfinished))?;
+            sync_dir(&target)
+                .map_err(|error| ProtectError::failed("make the restored directory durable").because(error))
+        })
+        .await?
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the folder is synced by the caller, once for all names"
+)]
+fn move_in_place(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).map_err(failed("move", from))
+}
+
+/// Lays the files out and fills them.
+async fn download(context: &Context, plan: &RestorePlan, place: &Place) -> Result<PhysicalRecord> {
+    let id = BackupId::parse(&plan.backup.id)
+        .ok_or_else(|| ProtectError::usage(format!("\"{}\" is no backup id", plan.backup.id)))?;
+    let manifest = plan.from.manifest(&id, &context.cancel).await?;
+    let record = PhysicalRecord::read(&manifest.annex)?;
+    if record.layout.files.len() != manifest.files.len() {
+        return Err(ProtectError::new(
+            ErrorKind::Damaged,
+            format!("backup \"{id}\" has a record that does not fit its files"),
+        ));
+    }
+    let paths = lay_out(&place.unfinished, &record.layout)?;
+    for (path, file) in paths.iter().zip(&manifest.files) {
+        let made = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o640)
+            .open(path);
+        made.and_then(|made| made.set_len(file.size))
+            .map_err(failed("create", path))?;
+    }
+    let total = manifest.files.iter().map(|file| file.size).sum();
+    let numbers: Vec<usize> = (0..paths.len()).collect();
+    let write = move |file: usize, offset: u64, bytes: &[u8]| {
+        let path = paths.get(file).ok_or(std::io::ErrorKind::NotFound)?;
+        // Opened anew each time: there may be more files than a process may hold open.
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(path)?
+            .write_all_at(bytes, offset)
+    };
+    let (observer, done) = (Arc::clone(&context.observer), AtomicU64::new(0));
+    let progress = move |bytes| {
+        let done_bytes = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        observer.progress(&crate::Progress {
+            step: "download",
+            done_bytes,
+            total_bytes: Some(total),
+        });
+    };
+    let reader = BackupReader::new(&plan.from, &manifest);
+    reader
+        .read(&numbers, Arc::new(write), Arc::new(progress), &context.cancel)
+        .await?;
+    Ok(record)
+}
+
+/// Makes the folders and the empty files; gives the path of each file of the layout, in its order.
+fn lay_out(root: &Path, layout: &DirectoryLayout) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for (number, file) in layout.files.iter().enumerate() {
+        paths.push(match &file.path {
+            FilePath::Inside(path) => inside(root, path)?,
+            FilePath::External(path) => inside(root, &external(number, path))?,
+        });
+    }
+    for folder in &layout.folders {
+        private_dir(&inside(root, folder)?, true)?;
+    }
+    for path in &paths {
+        private_dir(path.parent().unwrap_or(root), true)?;
+    }
+    for path in &layout.markers {
+        let path = inside(root, path)?;
+        private_dir(path.parent().unwrap_or(root), true)?;
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o640)
+            .open(&path)
+            .map_err(failed("create", &path))?;
+    }
+    Ok(paths)
+}
+
+/// The last folder is kept: for a table with a data directory of its own it is the name of the schema.
+fn external(number: usize, path: &Path) -> PathBuf {
+    let mut place = Path::new(EXTERNAL).join(number.to_string());
+    place.extend(path.parent().and_then(Path::file_name));
+    place.extend(path.file_name());
+    place
+}
+
+/// A path of the record under `root`, and nowhere else.
+fn inside(root: &Path, path: &Path) -> Result<PathBuf> {
+    use std::path::Component;
+    let mut whole = root.to_owned();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::Normal(name) => whole.push(name),
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                return Err(ProtectError::new(
+                    ErrorKind::Damaged,
+                    format!("the backup names a file outside its directory: \"{}\"", path.display()),
+                ));
+            }
+        }
+    }
+    Ok(whole)
+}
+
+fn private_dir(path: &Path, recursive: bool) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(recursive)
+        .mode(0o750)
+        .create(path)
+        .map_err(failed("create folder", path))
+}
+
+/// Syncs every file and folder under `root`, the folders last.
+fn sync_tree(root: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(root).map_err(failed("read", root))? {
+        let entry = entry.map_err(failed("read", root))?;
+        let path = entry.path();
+        let kind = entry.file_type().map_err(failed("look at", &path))?;
+        if kind.is_dir() {
+            sync_tree(&path)?;
+        } else if kind.is_file() {
+            std::fs::File::open(&path)
+                .and_then(|file| file.sync_all())
+                .map_err(failed("sync", &path))?;
+        }
+    }
+    sync_dir(root).map_err(|error| ProtectError::failed("make the restored directory durable").because(error))
+}
+
+fn failed<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> ProtectError + 'a {
+    move |error| ProtectError::failed(format!("{step} \"{}\"", path.display())).because(error)
+}
+
+fn start_command(plan: &RestorePlan, record: &PhysicalRecord) -> String {
+    const USUAL: [(&str, &str); 3] = [
+        ("innodb_page_size", "16384"),
+        ("innodb_data_file_path", "ibdata1:12M:autoextend"),
+        ("lower_case_table_names", "0"),
+    ];
+    let mut command = format!("mysqld --user=mysql --datadir={}", shell_word(&plan.target));
+    for (name, usual) in USUAL {
+        if let Some(value) = record.settings.get(name).filter(|value| *value != usual) {
+            command.push_str(&format!(
+                " --{}={}",
+                name.replace('_', "-"),
+                shell_word(Path::new(value))
+            ));
+        }
+    }
+    command
+}
+
+/// Quoted for a shell where that is needed.
+fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-:=,".contains(c)) {
+        return text.into_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_stored_name_leads_out_of_the_target() {
+        let root = Path::new("/target");
+        assert_eq!(
+            inside(root, Path::new("./balance/orders_0.ibd")).unwrap(),
+            Path::new("/target/balance/orders_0.ibd")
+        );
+        for path in ["/etc/passwd", "../x", "a/../../x"] {
+            assert!(inside(root, Path::new(path)).is_err(), "{path}");
+        }
+        assert_eq!(
+            external(3, Path::new("/mnt/fast/balance/t.ibd")),
+            Path::new("external-tablespaces/3/balance/t.ibd")
+        );
+    }
+
+    #[test]
+    fn a_command_can_be_pasted_into_a_shell() {
+        assert_eq!(shell_word(Path::new("/var/lib/mysql")), "/var/lib/mysql");
+        assert_eq!(shell_word(Path::new("/a b/it's")), "'/a b/it'\\''s'");
+    }
+}

@@ -1,0 +1,305 @@
+//! Which backup, from which repository, to where: decided and shown before anything is written.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use ballast_mysql::ServerBinary;
+use ballast_repository::{BackupId, Repository};
+
+use crate::catalog::{BackupState, BackupSummary, list};
+use crate::context::Context;
+use crate::error::{ErrorKind, ProtectError, Result};
+use crate::vault::Vault;
+
+/// A restore keeps what is not finished in a folder of this name in its target.
+pub(crate) const UNFINISHED: &str = ".ballast-unfinished";
+/// Room a private server needs beside the files: its temporary tablespace, redo and undo.
+const HEADROOM_BYTES: u64 = 256 * 1024 * 1024;
+
+/// What the user asked for.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    pub source: String,
+    pub target: RestoreTarget,
+    /// This backup and no other.
+    pub backup: Option<String>,
+    /// From this repository and no other.
+    pub repository: Option<String>,
+    /// What the target holds may go.
+    pub replace: bool,
+    /// The server program that recovers the copy and proves it.
+    pub mysqld: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestoreTarget {
+    DataDir(PathBuf),
+}
+
+impl FromStr for RestoreTarget {
+    type Err = ProtectError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.split_once(':') {
+            Some(("datadir", path)) if !path.is_empty() => Ok(Self::DataDir(PathBuf::from(path))),
+            _ => Err(
+                ProtectError::usage(format!("target \"{text}\" is not one this version restores to"))
+                    .hint("write datadir:PATH, a folder that is empty or not there"),
+            ),
+        }
+    }
+}
+
+/// A decided restore.
+#[derive(Debug, serde::Serialize)]
+pub struct RestorePlan {
+    pub backup: BackupSummary,
+    pub repository: String,
+    pub target: PathBuf,
+    /// What is in the target and will be removed.
+    pub replaces: Vec<String>,
+    pub bytes_needed: u64,
+    pub bytes_free: u64,
+    pub mysqld: PathBuf,
+    #[serde(skip)]
+    pub(crate) binary: ServerBinary,
+    #[serde(skip)]
+    pub(crate) from: Repository,
+}
+
+impl RestorePlan {
+    /// The plan as lines for people.
+    pub fn lines(&self) -> Vec<(String, String)> {
+        let backup = &self.backup;
+        let moment = backup.snapshot_at.map_or_else(String::new, |at| at.to_string());
+        let mut lines = vec![
+            (
+                "backup".to_owned(),
+                format!("{} from repository \"{}\"", backup.id, self.repository),
+            ),
+            (
+                "holds".to_owned(),
+                format!("{} tables as of {moment}", backup.tables.unwrap_or_default()),
+            ),
+            (
+                "position".to_owned(),
+                backup.position.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ),
+            ("target".to_owned(), format!("datadir:{}", self.target.display())),
+            (
+                "space".to_owned(),
+                format!(
+                    "{} needed, {} free",
+                    ballast_base::format_bytes(self.bytes_needed),
+                    ballast_base::format_bytes(self.bytes_free)
+                ),
+            ),
+            (
+                "proved by".to_owned(),
+                format!("{} ({})", self.mysqld.display(), self.binary.version.text),
+            ),
+        ];
+        if !self.replaces.is_empty() {
+            lines.push(("removes".to_owned(), self.replaces.join(", ")));
+        }
+        lines
+    }
+}
+
+/// Decides; writes nothing.
+pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreRequest) -> Result<RestorePlan> {
+    let backups = list(context, vault, Some(&request.source)).await?;
+    let backup = choose(context, request, backups)?;
+    let from = holder(vault, request, &backup)?.clone();
+    let RestoreTarget::DataDir(target) = &request.target;
+    let target = std::path::absolute(target)
+        .map_err(|error| ProtectError::usage(format!("target \"{}\"", target.display())).because(error))?;
+    let replaces = look(&target, request.replace)?;
+    let (bytes_needed, bytes_free) = (
+        backup.bytes_source.unwrap_or_default() + HEADROOM_BYTES,
+        free_bytes(&target)?,
+    );
+    if bytes_needed > bytes_free {
+        return Err(ProtectError::failed(format!(
+            "target \"{}\" has {} free and the restore needs {}",
+            target.display(),
+            ballast_base::format_bytes(bytes_free),
+            ballast_base::format_bytes(bytes_needed)
+        ))
+        .hint("make room, or restore to another volume"));
+    }
+    let binary = binary(context, request, &from, &backup).await?;
+    let (repository, mysqld) = (from.name().to_owned(), binary.path.clone());
+    Ok(RestorePlan {
+        backup,
+        repository,
+        target,
+        replaces,
+        bytes_needed,
+        bytes_free,
+        mysqld,
+        binary,
+        from,
+    })
+}
+
+fn choose(context: &Context, request: &RestoreRequest, backups: Vec<BackupSummary>) -> Result<BackupSummary> {
+    let none =
+        |message| ProtectError::new(ErrorKind::NotRestorable, message).hint("see what there is with: ballast list");
+    let source = &request.source;
+    if let Some(id) = &request.backup {
+        let found = backups.into_iter().find(|backup| backup.id == *id);
+        let found = found.ok_or_else(|| none(format!("source \"{source}\" has no backup \"{id}\"")))?;
+        return match found.state {
+            BackupState::Good => Ok(found),
+            BackupState::Incomplete => {
+                context.warn(
+                    format!("backup {id} is incomplete, it lacks: {}", found.missing.join(", ")),
+                    None,
+                );
+                Ok(found)
+            }
+            BackupState::Damaged => Err(ProtectError::new(
+                ErrorKind::Damaged,
+                format!("the manifest of backup \"{id}\" cannot be read"),
+            )
+            .hint("see all that is damaged with: ballast verify")),
+        };
+    }
+    // A damaged manifest may be the newest of this source: passing it over in silence would restore older data unasked.
+    let newest_damaged = backups
+        .iter()
+        .take_while(|backup| backup.state != BackupState::Good)
+        .find(|backup| backup.state == BackupState::Damaged);
+    if let Some(damaged) = newest_damaged {
+        let message = format!(
+            "the manifest of backup \"{}\", newer than the last good one, cannot be read",
+            damaged.id
+        );
+        return Err(ProtectError::new(ErrorKind::Damaged, message)
+            .hint("restore an older one by its name with --backup ID; see all that is damaged with: ballast verify"));
+    }
+    backups
+        .into_iter()
+        .find(|backup| backup.state == BackupState::Good)
+        .ok_or_else(|| none(format!("source \"{source}\" has no good backup")))
+}
+
+fn holder<'a>(vault: &'a Vault, request: &RestoreRequest, backup: &BackupSummary) -> Result<&'a Repository> {
+    let name = match &request.repository {
+        Some(name) => name,
+        None => backup.repositories.first().map_or("", String::as_str),
+    };
+    let repository = vault.named(name)?;
+    if backup.repositories.iter().any(|holder| holder == name) {
+        return Ok(repository);
+    }
+    Err(ProtectError::new(
+        ErrorKind::NotRestorable,
+        format!("repository \"{name}\" does not hold backup \"{}\"", backup.id),
+    )
+    .hint(format!("it is in: {}", backup.repositories.join(", "))))
+}
+
+/// What stands in the target's place; refused unless it may go. What an interrupted restore left is always taken away.
+fn look(target: &Path, replace: bool) -> Result<Vec<String>> {
+    let failed = |error| ProtectError::failed(format!("look at target \"{}\"", target.display())).because(error);
+    let mut held = match std::fs::read_dir(target) {
+        Ok(entries) => {
+            let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+            names.collect::<std::io::Result<Vec<_>>>().map_err(failed)?
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(failed(error)),
+    };
+    held.retain(|name| name != UNFINISHED && name != "lost+found");
+    held.sort();
+    if held.is_empty() || replace {
+        return Ok(held);
+    }
+    let shown = held.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if held.len() > 5 {
+        format!(" and {} more", held.len() - 5)
+    } else {
+        String::new()
+    };
+    Err(ProtectError::usage(format!(
+        "target \"{}\" is not empty: it holds {shown}{more}",
+        target.display()
+    ))
+    .hint("restore to an empty folder, or add --replace to remove what it holds"))
+}
+
+/// Free bytes on the volume the target will lie on.
+fn free_bytes(target: &Path) -> Result<u64> {
+    let there = target.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let facts = rustix::fs::statvfs(there).map_err(|error| {
+        ProtectError::failed(format!("ask for the free space at \"{}\"", there.display()))
+            .because(std::io::Error::from(error))
+    })?;
+    Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+}
+
+/// The server program; it must be of the donor's release series.
+async fn binary(
+    context: &Context,
+    request: &RestoreRequest,
+    from: &Repository,
+    backup: &BackupSummary,
+) -> Result<ServerBinary> {
+    let Some(path) = &request.mysqld else {
+        return Err(
+            ProtectError::usage("a restore boots a private mysqld on the copy, and none was found")
+                .hint("install MySQL of the source's series, or name one with --mysqld PATH or BALLAST_MYSQLD"),
+        );
+    };
+    let binary = ServerBinary::probe(path, &context.cancel).await?;
+    let id =
+        BackupId::parse(&backup.id).ok_or_else(|| ProtectError::usage(format!("\"{}\" is no backup id", backup.id)))?;
+    let facts = from.facts(&id, &context.cancel).await?.facts;
+    let donor = facts
+        .get("server_version")
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or_default();
+    let series = |text: &str| text.split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
+    if series(donor) != series(&binary.version.text) {
+        return Err(ProtectError::usage(format!(
+            "the backup is of MySQL {donor} and \"{}\" is {}",
+            path.display(),
+            binary.version.text
+        ))
+        .hint("name a mysqld of the same release series with --mysqld PATH"));
+    }
+    Ok(binary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_holds_something_is_refused_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(look(&dir.path().join("absent"), false).unwrap(), Vec::<String>::new());
+        std::fs::create_dir(dir.path().join(UNFINISHED)).unwrap();
+        assert_eq!(look(dir.path(), false).unwrap(), Vec::<String>::new());
+        std::fs::create_dir(dir.path().join("balance")).unwrap();
+        let error = look(dir.path(), false).unwrap_err();
+        assert!(
+            error.to_string().contains("balance") && error.hint_text().unwrap().contains("--replace"),
+            "{error}"
+        );
+        assert_eq!(look(dir.path(), true).unwrap(), ["balance"]);
+    }
+
+    #[test]
+    fn targets_are_written_datadir_path() {
+        assert_eq!(
+            "datadir:/x".parse::<RestoreTarget>().unwrap(),
+            RestoreTarget::DataDir("/x".into())
+        );
+        for text in ["/x", "datadir:", "mysql://x"] {
+            assert!(text.parse::<RestoreTarget>().is_err(), "{text}");
+        }
+    }
+}

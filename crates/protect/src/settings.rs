@@ -1,0 +1,54 @@
+//! What the program hands down from its configuration: typed, checked, with every secret already read.
+
+use ballast_base::Secret;
+use ballast_storage::StorageSettings;
+
+use crate::pattern::TablePattern;
+
+/// One `[[repository]]`.
+#[derive(Debug, Clone)]
+pub struct RepositorySettings {
+    pub name: String,
+    pub storage: StorageSettings,
+}
+
+/// What opens the repositories: the one lock of `[key]`.
+#[derive(Debug, Clone)]
+pub enum KeyMaterial {
+    Passphrase(Secret),
+    /// The content of a key file: at least 32 bytes of text, such as 64 hex digits.
+    KeyFile(Secret),
+}
+
+/// One `[[source]]`.
+#[derive(Debug, Clone)]
+pub struct SourceSettings {
+    pub name: String,
+    pub kind: SourceKind,
+    /// `mysql://user@host:port?socket=…&tls=…&ca=…`; never with a password in it.
+    pub url: String,
+    pub password: Option<Secret>,
+    /// Databases that must be in a backup; empty means all but the server's own.
+    pub databases: Vec<String>,
+    /// Tables that must be in a backup for it to be good.
+    pub expect: Vec<TablePattern>,
+    pub engine: Engine,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceKind {
+    Mysql,
+    Redis,
+}
+
+/// How a backup is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    #[default]
+    Auto,
+    Physical,
+    Logical,
+    External,
+}

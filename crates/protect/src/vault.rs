@@ -1,0 +1,176 @@
+//! The repositories of one configuration, opened. Some may be out of reach: work goes on with the others, and they are named.
+
+use ballast_repository::{Lock, Presence, Repository, RepositoryError, create_all};
+use ballast_storage::Presence as StorePresence;
+
+use crate::context::Context;
+use crate::error::{ErrorKind, ProtectError, Result, chain};
+use crate::settings::{KeyMaterial, RepositorySettings};
+
+/// Opened repositories.
+#[derive(Debug)]
+pub struct Vault {
+    opened: Vec<Repository>,
+    lost: Vec<LostRepository>,
+}
+
+/// A repository that could not be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LostRepository {
+    pub name: String,
+    pub message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// What `init` did at one place.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct InitOutcome {
+    pub name: String,
+    pub location: String,
+    pub repository_id: String,
+    /// `false`: it was there, and is the same.
+    pub created: bool,
+}
+
+impl Vault {
+    /// Creates the repositories that are not there yet. All or an error: nothing is created beside one that does not fit.
+    pub async fn init(
+        context: &Context,
+        repositories: &[RepositorySettings],
+        key: &KeyMaterial,
+    ) -> Result<Vec<InitOutcome>> {
+        let mut places = Vec::new();
+        for repository in repositories {
+            let store = ballast_storage::open(&repository.storage, StorePresence::MayCreate);
+            let store = context
+                .cancel
+                .race(store)
+                .await?
+                .map_err(|error| named(&repository.name, error.into()))?;
+            let tested = context.cancel.race(ballast_storage::self_test(&*store)).await?;
+            tested.map_err(|error| named(&repository.name, error.into()))?;
+            places.push((repository.name.clone(), store));
+        }
+        let created = create_all(places, &lock(key), &context.cancel).await?;
+        Ok(created
+            .into_iter()
+            .map(|(repository, presence)| InitOutcome {
+                name: repository.name().to_owned(),
+                location: repository.location(),
+                repository_id: repository.id().to_string(),
+                created: presence == Presence::Created,
+            })
+            .collect())
+    }
+
+    /// Opens what can be opened. An error if nothing can, or if what opens are not copies of one repository.
+    pub async fn open(context: &Context, repositories: &[RepositorySettings], key: &KeyMaterial) -> Result<Self> {
+        let (mut opened, mut failed): (Vec<Repository>, Vec<(String, ProtectError)>) = (Vec::new(), Vec::new());
+        for settings in repositories {
+            match open_one(context, settings, key).await {
+                Ok(repository) => {
+                    if let Some(first) = opened.first().filter(|first| first.id() != repository.id()) {
+                        return Err(RepositoryError::Different {
+                            location: repository.location(),
+                            found: repository.id().to_string(),
+                            expected: first.id().to_string(),
+                        }
+                        .into());
+                    }
+                    opened.push(repository);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+                Err(error) => failed.push((settings.name.clone(), error)),
+            }
+        }
+        if opened.is_empty() {
+            // The first failure decides the exit code; the others are named with it.
+            let mut failed = failed.into_iter();
+            let Some((name, first)) = failed.next() else {
+                return Err(ProtectError::usage("the configuration names no repository").hint("add a [[repository]]"));
+            };
+            let others: Vec<_> = failed
+                .map(|(name, error)| format!("repository \"{name}\": {}", chain(&error)))
+                .collect();
+            let first = named(&name, first);
+            return Err(if others.is_empty() {
+                first
+            } else {
+                first.and(&others.join("; "))
+            });
+        }
+        let lost = failed
+            .into_iter()
+            .map(|(name, error)| LostRepository::new(name, &error))
+            .collect();
+        Ok(Self { opened, lost })
+    }
+
+    /// Names of the repositories that opened.
+    pub fn names(&self) -> Vec<String> {
+        self.opened
+            .iter()
+            .map(|repository| repository.name().to_owned())
+            .collect()
+    }
+
+    /// Those that did not.
+    pub fn lost(&self) -> &[LostRepository] {
+        &self.lost
+    }
+
+    pub(crate) fn repositories(&self) -> &[Repository] {
+        &self.opened
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Result<&Repository> {
+        if let Some(repository) = self.opened.iter().find(|repository| repository.name() == name) {
+            return Ok(repository);
+        }
+        match self.lost.iter().find(|lost| lost.name == name) {
+            Some(lost) => Err(ProtectError::failed(format!(
+                "repository \"{name}\" cannot be used: {}",
+                lost.message
+            ))),
+            None => Err(
+                ProtectError::usage(format!("there is no repository \"{name}\" in the configuration"))
+                    .hint(format!("the configuration names: {}", self.names().join(", "))),
+            ),
+        }
+    }
+}
+
+impl LostRepository {
+    pub(crate) fn new(name: String, error: &ProtectError) -> Self {
+        Self {
+            name,
+            message: chain(error),
+            hint: error.hint_text().map(str::to_owned),
+        }
+    }
+}
+
+async fn open_one(context: &Context, settings: &RepositorySettings, key: &KeyMaterial) -> Result<Repository> {
+    let store = ballast_storage::open(&settings.storage, StorePresence::MustExist);
+    let store = match context.cancel.race(store).await? {
+        Ok(store) => store,
+        Err(ballast_storage::StorageError::NoRoot { location }) => {
+            return Err(RepositoryError::NoRepository { location }.into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Repository::open(&settings.name, store, &lock(key), &context.cancel).await?)
+}
+
+fn lock(key: &KeyMaterial) -> Lock {
+    match key {
+        KeyMaterial::Passphrase(secret) => Lock::Passphrase(secret.clone()),
+        KeyMaterial::KeyFile(secret) => Lock::KeyFile(secret.clone()),
+    }
+}
+
+/// Says which repository an error is about.
+fn named(name: &str, error: ProtectError) -> ProtectError {
+    error.about(&format!("repository \"{name}\""))
+}
