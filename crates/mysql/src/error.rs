@@ -95,7 +95,7 @@ impl MysqlError {
                     .to_owned(),
             ),
             Self::Server { code: 3634, .. } => Some(
-                "another clone of this server runs, or one was cut and the server still waits for it to come back (up to 5 minutes)"
+                "another clone of this server runs; one that was cut off is given up by the server within a minute"
                     .to_owned(),
             ),
             _ => None,

@@ -98,14 +98,13 @@ impl Session {
     }
 
     /// Asks the donor to end the clone, so that it does not wait for us to come back.
-    /// Works after a cancel too; the caller limits the time.
+    /// The caller limits the time.
     pub(crate) async fn refuse(
         &mut self,
         locator: &Locator,
         state: &StateDescriptor,
         error: u16,
     ) -> Result<(), MysqlError> {
-        self.connection.channel.detach(Cancel::new());
         self.ask(&message::acknowledge(error, locator, &descriptor::acknowledged(state)))
             .await
             .map(drop)

@@ -23,6 +23,7 @@ use super::reader::text;
 use crate::MysqlError;
 
 const REQUEST_SERVER_KEY: u8 = 2;
+const REQUEST_SHA256_KEY: u8 = 1;
 const FAST_LOGIN_DONE: u8 = 3;
 const FULL_LOGIN_WANTED: u8 = 4;
 
@@ -40,6 +41,10 @@ enum Method {
     CachingSha2 {
         nonce: [u8; NONCE_BYTES],
         waiting_for_key: bool,
+    },
+    /// Gone since MySQL 9, except as what a server asks of users it does not know, to give nothing away.
+    Sha256 {
+        nonce: [u8; NONCE_BYTES],
     },
     Native {
         nonce: [u8; NONCE_BYTES],
@@ -72,6 +77,7 @@ impl Login {
                 nonce: twenty()?,
                 waiting_for_key: false,
             },
+            b"sha256_password" => Method::Sha256 { nonce: twenty()? },
             b"mysql_native_password" => Method::Native { nonce: twenty()? },
             b"client_ed25519" => Method::Ed25519 { nonce: nonce.to_vec() },
             other => {
@@ -97,12 +103,19 @@ impl Login {
     pub(crate) fn knows(plugin: &[u8]) -> bool {
         matches!(
             plugin,
-            b"caching_sha2_password" | b"mysql_native_password" | b"client_ed25519"
+            b"caching_sha2_password" | b"sha256_password" | b"mysql_native_password" | b"client_ed25519"
         )
     }
 
     fn password(&self) -> &[u8] {
         self.password.as_ref().map_or(b"", |secret| secret.expose().as_bytes())
+    }
+
+    /// Only for a private line.
+    fn clear_password(&self) -> Vec<u8> {
+        let mut clear = self.password().to_vec();
+        clear.push(0);
+        clear
     }
 
     /// What is sent first.
@@ -111,6 +124,8 @@ impl Login {
             Method::CachingSha2 { nonce, .. } => scramble_sha256(nonce, self.password())
                 .map(|proof| proof.to_vec())
                 .unwrap_or_default(),
+            Method::Sha256 { .. } if self.private || self.password().is_empty() => self.clear_password(),
+            Method::Sha256 { .. } => vec![REQUEST_SHA256_KEY],
             Method::Native { nonce } => scramble_native(nonce, self.password())
                 .map(|proof| proof.to_vec())
                 .unwrap_or_default(),
@@ -126,6 +141,9 @@ impl Login {
     /// The answer to what the server sent in the middle of the login; `None` when nothing is to be sent.
     pub(crate) fn answer(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>, MysqlError> {
         let unexpected = || MysqlError::protocol(format!("login: unexpected message of {} bytes", challenge.len()));
+        if let Method::Sha256 { nonce } = &self.method {
+            return Ok(Some(encrypt_with_key(self.password(), nonce, challenge)?));
+        }
         let Method::CachingSha2 { nonce, waiting_for_key } = &mut self.method else {
             return Err(unexpected());
         };
@@ -136,11 +154,7 @@ impl Login {
         }
         match challenge {
             [FAST_LOGIN_DONE] => Ok(None),
-            [FULL_LOGIN_WANTED] if self.private => {
-                let mut clear = self.password().to_vec();
-                clear.push(0);
-                Ok(Some(clear))
-            }
+            [FULL_LOGIN_WANTED] if self.private => Ok(Some(self.clear_password())),
             [FULL_LOGIN_WANTED] => {
                 *waiting_for_key = true;
                 Ok(Some(vec![REQUEST_SERVER_KEY]))
@@ -216,10 +230,23 @@ mod tests {
         assert!(error.to_string().contains("mysql_clear_password"), "{error}");
     }
 
+    /// MariaDB's method is Ed25519 with the password in the place of the seed, so with a password as long as a seed
+    /// the proof is an ordinary signature of the nonce, which another library makes as well.
+    #[test]
+    fn the_ed25519_proof_is_a_signature_of_the_nonce() {
+        use aws_lc_rs::signature::Ed25519KeyPair;
+        let (password, nonce) = ("a password of thirty-two letters", [9u8; 32]);
+        let login = Login::new(b"client_ed25519", &nonce, Some(Secret::new(password.to_owned())), false).unwrap();
+        let expected = Ed25519KeyPair::from_seed_unchecked(password.as_bytes())
+            .unwrap()
+            .sign(&nonce);
+        assert_eq!(login.first_proof().unwrap(), expected.as_ref());
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_a_login_panic(nonce: Vec<u8>, first: Vec<u8>, second: Vec<u8>, private: bool) {
-            for plugin in [&b"caching_sha2_password"[..], b"mysql_native_password", b"client_ed25519", &nonce] {
+            for plugin in [&b"caching_sha2_password"[..], b"sha256_password", b"mysql_native_password", b"client_ed25519", &nonce] {
                 let password = Some(Secret::new("tide".to_owned()));
                 if let Ok(mut login) = Login::new(plugin, &nonce, password, private) {
                     let _ = login.first_proof().is_ok();

@@ -69,11 +69,6 @@ impl Channel {
         self
     }
 
-    /// Waits race `cancel` from now on.
-    pub(crate) fn detach(&mut self, cancel: Cancel) {
-        self.cancel = cancel;
-    }
-
     /// Starts a new command: the sequence starts at 0.
     pub(crate) async fn send_command(&mut self, doing: &'static str, parts: &[&[u8]]) -> Result<(), MysqlError> {
         self.sequence = 0;
