@@ -34,7 +34,7 @@ impl BackupOutcome {
 
 /// Takes one backup now, into every repository at hand.
 pub async fn backup(context: &Context, vault: &Vault, source: &SourceSettings) -> Result<BackupOutcome> {
-    backup_in_pieces(context, vault, source, PIECE_BYTES).await
+    Box::pin(backup_in_pieces(context, vault, source, PIECE_BYTES)).await
 }
 
 /// The same with another size of pieces, for measuring. A size once used should stay: pieces of another size share nothing.

@@ -17,7 +17,7 @@ mod status;
 mod vault;
 mod verify;
 
-pub use backup::{BackupOutcome, backup};
+pub use backup::{BackupOutcome, backup, backup_in_pieces};
 pub use catalog::{BackupState, BackupSummary, list};
 pub use context::{Context, StepTime};
 pub use copy::{CopyOutcome, copy};

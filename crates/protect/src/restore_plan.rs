@@ -11,8 +11,9 @@ use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
 use crate::vault::Vault;
 
-/// A restore keeps what is not finished in a folder of this name in its target.
-pub(crate) const UNFINISHED: &str = ".ballast-unfinished";
+/// A restore keeps what is not finished in a folder of this name in its target. Not a hidden one: the server does not look for
+/// tablespaces in a path with such a folder in it.
+pub(crate) const UNFINISHED: &str = "ballast-unfinished";
 /// Room a private server needs beside the files: its temporary tablespace, redo and undo.
 const HEADROOM_BYTES: u64 = 256 * 1024 * 1024;
 

@@ -252,7 +252,9 @@ impl<'a> Run<'a> {
             self.suspects
                 .insert((block.file_index, bad.page_number), bad.to_string());
             if self.suspects.len() > SUSPECTS_MAX {
-                return Err(self.damaged());
+                return Err(damaged(&self.suspects, |file| {
+                    self.map.file_name(file).unwrap_or_default().into_owned()
+                }));
             }
             let behind = (bad.page_number + 1)
                 .saturating_mul(page_bytes)
@@ -262,34 +264,27 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn damaged(&self) -> ProtectError {
-        let shown = self.suspects.iter().take(5).map(|((file, _), what)| {
-            let name = self.map.file_name(*file).unwrap_or_default();
-            format!("file \"{name}\" of the source, {what}")
-        });
-        let shown = shown.collect::<Vec<_>>().join("; ");
-        let count = self.suspects.len();
-        ProtectError::new(
-            ErrorKind::Damaged,
-            format!("{count} damaged pages on the source: {shown}"),
-        )
-        .hint("check the table on the source with: CHECK TABLE … EXTENDED; restore it from an earlier backup")
-    }
-
     async fn finish(mut self, found: Found) -> Result<PhysicalCopy> {
         let settings = self.settings();
         let layout = std::mem::take(&mut self.map).finish()?;
         let kept: std::collections::HashSet<u32> = layout.files.iter().map(|file| file.index).collect();
         self.suspects.retain(|(file, _), _| kept.contains(file));
         if !self.suspects.is_empty() {
-            return Err(self.damaged());
+            let name = |index| {
+                layout
+                    .files
+                    .iter()
+                    .find(|file| file.index == index)
+                    .map(|file| path_bytes(&file.path))
+            };
+            return Err(damaged(&self.suspects, |file| {
+                String::from_utf8_lossy(&name(file).unwrap_or_default()).into_owned()
+            }));
         }
         self.pieces.flush().await?;
         let mut layout = layout;
         // The order of names, so that the same files give the same manifest whatever order they came in.
-        layout
-            .files
-            .sort_by(|a, b| path_bytes(&a.path).cmp(&path_bytes(&b.path)));
+        layout.files.sort_by_key(|file| path_bytes(&file.path));
         for file in &layout.files {
             if let Some(first) = file.initial_page() {
                 self.pieces.put_first(file.index, first.into()).await?;
@@ -331,6 +326,26 @@ impl<'a> Run<'a> {
             .filter_map(|name| Some(((*name).to_owned(), said(name)?.to_owned())))
             .collect()
     }
+}
+
+/// The donor's pages that stayed wrong, some of them by name.
+fn damaged(suspects: &BTreeMap<(u32, u64), String>, name: impl Fn(u32) -> String) -> ProtectError {
+    const SHOWN: usize = 5;
+    let shown = suspects
+        .iter()
+        .take(SHOWN)
+        .map(|((file, _), what)| format!("\"{}\" {what}", name(*file)));
+    let shown = shown.collect::<Vec<_>>().join("; ");
+    let pages = if suspects.len() == 1 {
+        "a page".to_owned()
+    } else {
+        format!("{} pages", suspects.len())
+    };
+    ProtectError::new(
+        ErrorKind::Damaged,
+        format!("{pages} of the source cannot be trusted: {shown}"),
+    )
+    .hint("check the table on the source with: CHECK TABLE … EXTENDED; restore it from an earlier backup")
 }
 
 pub(crate) fn path_bytes(path: &FilePath) -> Vec<u8> {
