@@ -1,4 +1,10 @@
 //! Logins, statements and facts against real servers. The tests share two of them.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test waits by itself, and panics when something is not as it must be"
+)]
 
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;

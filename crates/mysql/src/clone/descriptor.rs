@@ -292,7 +292,7 @@ mod tests {
         fn no_bytes_make_the_decoder_panic(kind in 0u32..7, body: Vec<u8>, raw: Vec<u8>) {
             let _ = Descriptor::decode(&Bytes::from(raw)).is_ok();
             if let Ok(Descriptor::State(state)) = Descriptor::decode(&descriptor(kind, &body)) {
-                let _ = acknowledged(&state);
+                drop(acknowledged(&state));
             }
         }
     }

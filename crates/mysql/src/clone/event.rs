@@ -64,7 +64,7 @@ pub(crate) const REDO_SPACE_ID: u32 = 0xFFFF_FFF0;
 pub struct FileDescriptor {
     pub state: CloneState,
     /// One number per file of this clone. The donor counts the redo log's files from 0 again; here they begin at
-    /// [`REDO_INDEX_FIRST`].
+    /// 2³¹.
     pub index: u32,
     pub space_id: u32,
     /// The path as the donor has it: relative to its data directory, or absolute.

@@ -12,6 +12,8 @@ use crate::MysqlError;
 const PROTOCOL_VERSION: u8 = 10;
 /// The random bytes of the greeting that a password is mixed with.
 pub(crate) const NONCE_BYTES: usize = 20;
+/// The largest packet we announce; servers go by their own limit.
+const PACKET_BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// utf8mb4_general_ci, which every server with utf8mb4 has.
 const COLLATION: u8 = 45;
 
@@ -96,7 +98,7 @@ impl Greeting {
 /// Asks to go on under TLS.
 pub(crate) fn tls_request(capabilities: CapabilityFlags) -> Vec<u8> {
     let mut bytes = Vec::new();
-    SslRequest::new(capabilities, super::packet::PAYLOAD_BYTES_MAX as u32, COLLATION).serialize(&mut bytes);
+    SslRequest::new(capabilities, PACKET_BYTES_MAX, COLLATION).serialize(&mut bytes);
     bytes
 }
 
@@ -117,7 +119,7 @@ pub(crate) fn login_request(capabilities: CapabilityFlags, user: &str, plugin: &
         plugin,
         capabilities,
         attributes,
-        super::packet::PAYLOAD_BYTES_MAX as u32,
+        PACKET_BYTES_MAX,
     )
     .serialize(&mut bytes);
     bytes

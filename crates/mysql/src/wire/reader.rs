@@ -144,7 +144,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes: Vec<u8>, calls in proptest::collection::vec(0u8..9, 0..40)) {
             let mut reader = Reader::new("random", &bytes);
             for call in calls {
-                let _ = match call {
+                drop(match call {
                     0 => reader.u8().map(drop),
                     1 => reader.u16_le().map(drop),
                     2 => reader.u32_le().map(drop),
@@ -154,7 +154,7 @@ mod tests {
                     6 => reader.lenenc_bytes().map(drop),
                     7 => reader.u32_bytes().map(drop),
                     _ => reader.take(3).map(drop),
-                };
+                });
             }
         }
     }

@@ -7,23 +7,22 @@ use std::path::{Path, PathBuf};
 
 use ballast_base::Cancel;
 use ballast_mysql::{
-    ChecksumAlgorithm, CloneEvent, CloneStream, DirectoryLayout, Disposition, FileMap, FilePath, MysqlError,
+    BadPage, ChecksumAlgorithm, CloneEvent, CloneStream, DirectoryLayout, Disposition, FileMap, FilePath, MysqlError,
     PageChecker, RecoveryStatus, ServerBinary, ThrowawayOptions, ThrowawayServer,
 };
 
-pub struct Received {
-    pub layout: DirectoryLayout,
-    pub pages_checked: u64,
-    pub bytes: u64,
+pub(crate) struct Received {
+    pub(crate) layout: DirectoryLayout,
+    pub(crate) kib_checked: u64,
     spool: File,
     /// File, offset in it, place in the spool, length; in arrival order.
     extents: Vec<(u32, u64, u64, usize)>,
 }
 
 /// Takes a whole clone in, checking every page.
-pub async fn receive(stream: &mut CloneStream) -> Result<Received, MysqlError> {
+pub(crate) async fn receive(stream: &mut CloneStream) -> Result<Received, MysqlError> {
     let spool = tempfile::tempfile().unwrap();
-    let (mut map, mut extents, mut at, mut pages_checked) = (FileMap::new(), Vec::new(), 0, 0);
+    let (mut map, mut extents, mut at, mut kib_checked) = (FileMap::new(), Vec::new(), 0, 0);
     let mut checkers: HashMap<u32, Option<PageChecker>> = HashMap::new();
     while let Some(event) = stream.next().await? {
         let disposition = map.apply(&event)?;
@@ -43,7 +42,7 @@ pub async fn receive(stream: &mut CloneStream) -> Result<Received, MysqlError> {
                         block.bytes.len()
                     );
                 }
-                pages_checked += block.bytes.len() as u64 / 1024;
+                kib_checked += block.bytes.len() as u64 / 1024;
             }
             spool.write_all_at(&block.bytes, at).unwrap();
             extents.push((block.file_index, block.offset, at, block.bytes.len()));
@@ -52,8 +51,7 @@ pub async fn receive(stream: &mut CloneStream) -> Result<Received, MysqlError> {
     }
     Ok(Received {
         layout: map.finish()?,
-        pages_checked,
-        bytes: at,
+        kib_checked,
         spool,
         extents,
     })
@@ -69,7 +67,7 @@ impl Received {
     }
 
     /// Makes `folder/data` and `folder/outside`.
-    pub fn write(&self, folder: &Path) -> BTreeMap<String, String> {
+    pub(crate) fn write(&self, folder: &Path) -> BTreeMap<String, String> {
         let data = folder.join("data");
         for path in &self.layout.folders {
             std::fs::create_dir_all(data.join(path)).unwrap();
@@ -105,7 +103,7 @@ impl Received {
 }
 
 /// Starts a private server on what was written.
-pub async fn boot(
+pub(crate) async fn boot(
     folder: &Path,
     program: &Path,
     settings: BTreeMap<String, String>,
@@ -119,7 +117,22 @@ pub async fn boot(
     ThrowawayServer::start(&binary, options, &cancel).await
 }
 
-pub fn recovery_status(folder: &Path) -> RecoveryStatus {
+pub(crate) fn recovery_status(folder: &Path) -> RecoveryStatus {
     let text = std::fs::read_to_string(folder.join("data").join(RecoveryStatus::PATH)).unwrap();
     RecoveryStatus::parse(&text).unwrap()
+}
+
+/// Reads up to the first page whose checksum does not hold.
+pub(crate) async fn first_bad_page(stream: &mut CloneStream) -> Option<(String, BadPage)> {
+    let mut map = FileMap::new();
+    while let Some(event) = stream.next().await.unwrap() {
+        map.apply(&event).unwrap();
+        if let CloneEvent::Data(block) = event
+            && let Some(checker) = map.checker(block.file_index, ChecksumAlgorithm::Crc32)
+            && let Err(bad) = checker.check(block.offset, &block.bytes)
+        {
+            return Some((map.file_name(block.file_index).unwrap().into_owned(), bad));
+        }
+    }
+    None
 }
