@@ -1,0 +1,216 @@
+//! Every command and flag. No work is done here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const AFTER_HELP: &str = "\
+Examples:
+  ballast init                      create the repositories of ./ballast.toml
+  ballast doctor                    check settings, privileges, space and keys
+  ballast backup orders             back up the source \"orders\" now
+  ballast list                      the backups there are
+  ballast restore orders --to datadir:/var/lib/mysql-new
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done in part, 4 damage found,
+5 cannot be restored, 10 no repository, 11 held by another writer, 12 wrong key, 130 interrupted.";
+
+/// Keeps MySQL and Redis recoverable, and proves it
+#[derive(Debug, Parser)]
+#[command(name = "ballast", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every verb")]
+pub(crate) struct Global {
+    /// Configuration [default: $BALLAST_CONFIG, ./ballast.toml, /etc/ballast/ballast.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON to standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print nothing for people but warnings and errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Tell more of what happens inside; twice and thrice for more [also: $BALLAST_LOG]
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Show no progress
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Create the repositories of the configuration
+    #[command(after_help = "\
+One that is there already and is the same is left as it is; one that is different is refused.
+
+Examples:
+  ballast init
+  ballast --config /etc/ballast/ballast.toml init")]
+    Init,
+    /// Check settings, privileges, versions, space and keys
+    #[command(after_help = "\
+Each finding says what was expected, what is there and what to type. Exit code 1 if one is an error.
+
+Examples:
+  ballast doctor
+  ballast doctor orders --json")]
+    Doctor(DoctorArgs),
+    /// Take one backup now
+    #[command(after_help = "\
+Prints the id of the backup. Exit code 3 if a table it should hold is missing or a repository was out of reach.
+
+Examples:
+  ballast backup orders
+  ballast backup orders --engine physical --json")]
+    Backup(BackupArgs),
+    /// Show the backups there are, newest first
+    #[command(after_help = "\
+Examples:
+  ballast list
+  ballast list orders --json")]
+    List(ListArgs),
+    /// Prove the stored bytes without restoring
+    #[command(after_help = "\
+Reads every object back and names each one that is damaged, missing or unknown. Exit code 4 if there is damage.
+
+Examples:
+  ballast verify
+  ballast verify orders
+  ballast verify --backup ID")]
+    Verify(VerifyArgs),
+    /// Restore a backup and prove that it is what was backed up
+    #[command(after_help = "\
+TARGET is datadir:PATH, a folder that is empty or absent and becomes a MySQL data directory.
+A folder that holds something is refused unless --replace says so.
+
+Examples:
+  ballast restore orders --to datadir:/var/lib/mysql-new --dry-run
+  ballast restore orders --to datadir:/var/lib/mysql-new
+  ballast restore orders --to datadir:/var/lib/mysql-new --backup ID --from-repository cloud")]
+    Restore(RestoreArgs),
+    /// Bring one repository up to another
+    #[command(after_help = "\
+Examples:
+  ballast copy --from local --to cloud --dry-run
+  ballast copy --from local --to cloud")]
+    Copy(CopyArgs),
+    /// Show where each source stands against the objectives
+    #[command(after_help = "\
+Examples:
+  ballast status
+  ballast status --json")]
+    Status,
+    /// Show, check or describe the configuration
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  ballast completions bash > /etc/bash_completion.d/ballast
+  ballast completions zsh > ~/.zfunc/_ballast")]
+    Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Only this source
+    pub(crate) source: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The source by its name in the configuration
+    pub(crate) source: String,
+    /// How the backup is taken, instead of what the configuration says
+    #[arg(long, value_parser = crate::config::ENGINES)]
+    pub(crate) engine: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only this source
+    pub(crate) source: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Only the backups of this source
+    pub(crate) source: Option<String>,
+    /// Only this backup
+    #[arg(long, value_name = "ID")]
+    pub(crate) backup: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The source whose backup is restored
+    pub(crate) source: String,
+    /// Where to: datadir:PATH
+    #[arg(long, value_name = "TARGET")]
+    pub(crate) to: String,
+    /// This backup instead of the latest good one
+    #[arg(long, value_name = "ID")]
+    pub(crate) backup: Option<String>,
+    /// Read from this repository only
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from_repository: Option<String>,
+    /// Replace what the target holds; it is named first
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Print the plan and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// The server that proves the restore [default: $BALLAST_MYSQLD, mysqld in $PATH or /usr/sbin]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) mysqld: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CopyArgs {
+    /// The repository that is read
+    #[arg(long, value_name = "REPOSITORY")]
+    pub(crate) from: String,
+    /// The repository that is brought up to it
+    #[arg(long, value_name = "REPOSITORY")]
+    pub(crate) to: String,
+    /// Print what would be copied and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Print the effective values and where each came from
+    #[command(after_help = "\
+Secrets are shown as the place they are kept in.
+
+Examples:
+  ballast config show
+  ballast config show --json")]
+    Show,
+    /// Name every mistake in the configuration
+    #[command(after_help = "\
+Examples:
+  ballast config check
+  ballast --config new.toml config check")]
+    Check,
+    /// Print the JSON schema of the configuration
+    #[command(after_help = "\
+Examples:
+  ballast config schema > ballast.schema.json")]
+    Schema,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}

@@ -1,0 +1,116 @@
+//! The exit codes of the contract, each with the error that leads to it.
+
+use crate::place::Place;
+
+#[test]
+fn init_creates_and_a_second_init_finds_the_same() {
+    let place = Place::with_repository();
+    let first = place.run(&["init", "--json"]).expect(0).json();
+    assert_eq!(first[0]["repositories"][0]["created"], true);
+    let second = place.run(&["init", "--json"]).expect(0).json();
+    assert_eq!(second[0]["repositories"][0]["created"], false);
+    assert_eq!(
+        first[0]["repositories"][0]["repository_id"],
+        second[0]["repositories"][0]["repository_id"]
+    );
+    assert!(place.run(&["list"]).expect(0).stderr.contains("no backups yet"));
+    place.run(&["verify"]).expect(0);
+}
+
+#[test]
+fn no_repository_is_10() {
+    let ran = Place::with_repository().run(&["list", "--json"]).expect(10);
+    assert_eq!(ran.json()[0]["code"], 10);
+    assert!(ran.stderr.contains("hint: "), "{}", ran.all());
+}
+
+#[test]
+fn a_wrong_key_is_12() {
+    let mut place = Place::with_repository();
+    place.run(&["init"]).expect(0);
+    place.set("PASSPHRASE", "wrong horse");
+    for verb in [&["list"][..], &["init"], &["verify"], &["status"]] {
+        let ran = place.run(verb).expect(12);
+        assert!(!ran.all().contains("horse"), "{}", ran.all());
+    }
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    let place = Place::with_repository();
+    for arguments in [
+        &[][..],
+        &["restore"],
+        &["backup"],
+        &["backup", "orders", "--engine", "quantum"],
+        &["backup", "ordres"],
+        &["doctor", "ordres"],
+        &["copy", "--from", "local", "--to", "cloud"],
+        &["copy", "--from", "local", "--to", "local"],
+        &["restore", "orders", "--to", "nowhere"],
+        &["restore", "orders", "--to", "datadir:x", "--mysqld", "absent"],
+        &["restore", "orders", "--to", "datadir:x", "--from-repository", "cloud"],
+        &["--config", "absent.toml", "list"],
+    ] {
+        place.run(arguments).expect(2);
+    }
+    let mut place = Place::with_repository();
+    place.set("BALLAST_LOG", "a=b=c");
+    place.run(&["list"]).expect(2);
+}
+
+#[test]
+fn a_misspelt_source_gets_a_suggestion() {
+    insta::assert_snapshot!(
+        "misspelt_source",
+        Place::with_repository().run(&["backup", "ordres"]).all()
+    );
+}
+
+#[test]
+fn a_doctor_that_finds_an_error_exits_1_and_says_what_to_type() {
+    let place = Place::without_passphrase();
+    insta::assert_snapshot!("doctor_without_passphrase", place.run(&["doctor"]).expect(1).all());
+}
+
+#[test]
+fn a_damaged_repository_is_4() {
+    let place = Place::with_repository();
+    place.run(&["init"]).expect(0);
+    place.write("repository/stray", "not an object of ours");
+    let ran = place.run(&["verify"]);
+    assert!(ran.stdout.contains("stray"), "{}", ran.all());
+}
+
+/// A second repository at an address where nobody answers.
+const OUT_OF_REACH: &str = r#"
+[[repository]]
+name = "cloud"
+url = "s3://bucket/prefix"
+endpoint = "https://127.0.0.1:1"
+region = "tide-1"
+access_key = { env = "ACCESS" }
+secret_key = { env = "SECRET" }
+"#;
+
+#[test]
+fn a_repository_out_of_reach_is_3_and_named_and_no_message_holds_a_secret() {
+    let mut place = Place::with_repository();
+    place.run(&["init"]).expect(0);
+    let both = place.read("ballast.toml") + OUT_OF_REACH;
+    place.write("ballast.toml", &both);
+    place.set("ACCESS", "anchor-access");
+    place.set("SECRET", "anchor-secret");
+    place.set("BALLAST_LOG", "trace");
+    for verb in [&["list", "--json"][..], &["verify", "--json"], &["status", "--json"]] {
+        let ran = place.run(verb).expect(3);
+        assert!(
+            ran.stderr.contains("repository \"cloud\" is out of reach"),
+            "{}",
+            ran.all()
+        );
+        for secret in ["anchor-secret", "correct horse"] {
+            assert!(!ran.all().contains(secret), "{verb:?} tells a secret");
+        }
+    }
+}
