@@ -17,6 +17,9 @@ const INNODB: u8 = 12;
 /// A donor has one engine that can be cloned; a few more may come.
 const LOCATORS_MAX: usize = 16;
 
+/// The donor's error for encrypted data over a connection without TLS.
+const NEEDS_TLS_FOR_KEYS: u16 = 3872;
+
 pub(crate) const INIT: u8 = 1;
 pub(crate) const ATTACH: u8 = 2;
 pub(crate) const EXECUTE: u8 = 4;
@@ -99,12 +102,24 @@ fn decode_refusal(mut reader: Reader<'_>) -> MysqlError {
         Err(error) => return error,
     };
     match u16::try_from(code) {
+        // "Clone needs SSL connection for encrypted table": without TLS the donor does not even name it.
+        Ok(NEEDS_TLS_FOR_KEYS) => encrypted("a tablespace"),
         Ok(code) => MysqlError::Server {
             code,
             state: "HY000".to_owned(),
             message: text(reader.rest()),
         },
         Err(_) => MysqlError::protocol(format!("clone answer: error {code}: {}", text(reader.rest()))),
+    }
+}
+
+/// What is encrypted with the server's keys is not copied: the keys would have to be copied and kept as well.
+pub(crate) fn encrypted(what: &str) -> MysqlError {
+    MysqlError::Unsupported {
+        what: format!("{what} of the server is encrypted, which a clone does not copy yet"),
+        hint: "copy encrypted tables logically, or decrypt them: ALTER TABLE … ENCRYPTION='N', ALTER TABLESPACE mysql \
+               ENCRYPTION='N', SET GLOBAL innodb_redo_log_encrypt=OFF, SET GLOBAL innodb_undo_log_encrypt=OFF"
+            .to_owned(),
     }
 }
 

@@ -362,13 +362,7 @@ async fn read_event(session: &mut Session) -> Result<CloneEvent, MysqlError> {
             Descriptor::State(state) => return Ok(CloneEvent::State(state)),
             Descriptor::File(file) => {
                 if file.is_encrypted() {
-                    return Err(MysqlError::Unsupported {
-                        what: format!("tablespace \"{}\" is encrypted by the server", file.display_name()),
-                        hint: "copy encrypted tablespaces logically, or decrypt them: ALTER TABLE … ENCRYPTION='N', \
-                               ALTER TABLESPACE mysql ENCRYPTION='N', SET GLOBAL innodb_redo_log_encrypt=OFF, \
-                               SET GLOBAL innodb_undo_log_encrypt=OFF"
-                            .to_owned(),
-                    });
+                    return Err(message::encrypted(&format!("tablespace \"{}\"", file.display_name())));
                 }
                 return Ok(CloneEvent::File(file));
             }

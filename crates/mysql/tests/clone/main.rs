@@ -8,11 +8,15 @@
 
 mod recipient;
 
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ballast_base::{Cancel, Retryable as _, Secret};
-use ballast_mysql::{CloneOptions, CloneStream, Connection, MysqlError, ServerAddress};
+use ballast_mysql::{
+    CloneOptions, CloneStream, Connection, Facts, MysqlError, ServerAddress, ServerBinary, ThrowawayOptions,
+    ThrowawayServer, clone_requirements,
+};
 use ballast_testkit::chaos_proxy::ChaosProxy;
 use ballast_testkit::dataset::{self, WriterOptions, Writers, balance, ugly};
 use ballast_testkit::servers::{MysqlOptions, MysqlServer};
@@ -275,6 +279,17 @@ async fn a_clone_that_ended_early_in_any_way_leaves_the_donor_free_for_the_next(
     assert!(stream.next().await.unwrap().is_none());
 }
 
+/// The donor notices a cut line at its next write, and refuses another clone until then.
+async fn start_when_free(address: &ServerAddress, options: CloneOptions) -> Result<CloneStream, MysqlError> {
+    for _ in 0..300 {
+        match CloneStream::start(address, options, &Cancel::new()).await {
+            Err(error) if error.server_code() == Some(3634) => tokio::time::sleep(Duration::from_millis(100)).await,
+            other => return other,
+        }
+    }
+    panic!("the donor is not free after 30 s");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_cut_at_any_byte_and_a_killed_donor_are_passing_errors_never_an_end() {
     let server = donor();
@@ -300,7 +315,7 @@ async fn a_line_cut_at_any_byte_and_a_killed_donor_are_passing_errors_never_an_e
                 data_connections: 1 + round as usize % 3,
                 ..CloneOptions::default()
             };
-            let mut stream = CloneStream::start(&through, options, &Cancel::new()).await?;
+            let mut stream = start_when_free(&through, options).await?;
             recipient::receive(&mut stream).await
         };
         match tokio::time::timeout(Duration::from_secs(60), outcome)
@@ -319,7 +334,7 @@ async fn a_line_cut_at_any_byte_and_a_killed_donor_are_passing_errors_never_an_e
     }
     assert!(cuts > 12, "{cuts} cuts");
 
-    let mut stream = CloneStream::start(&address(&server), CloneOptions::default(), &Cancel::new())
+    let mut stream = start_when_free(&address(&server), CloneOptions::default())
         .await
         .unwrap();
     for _ in 0..40 {
@@ -373,4 +388,102 @@ async fn a_donor_that_refuses_is_quoted() {
         .await
         .unwrap_err();
     assert!(matches!(error, MysqlError::Unsupported { .. }));
+}
+
+/// A server with a keyring needs a manifest beside its program, so it runs from a folder of its own.
+fn program_with_keyring(server: &MysqlServer, folder: &Path) -> PathBuf {
+    let plugins = PathBuf::from(server.value("SELECT @@plugin_dir"));
+    let program = folder.join("mysqld");
+    let found = std::fs::read(server.program()).unwrap();
+    if found.starts_with(b"#!") {
+        // A wrapper says which program it is.
+        let script = String::from_utf8(found).unwrap();
+        let (before, after) = script.split_once("--argv0 ").unwrap();
+        let (_, after) = after.split_once(' ').unwrap();
+        std::fs::write(&program, format!("{before}--argv0 {} {after}", program.display())).unwrap();
+    } else {
+        std::fs::write(&program, found).unwrap();
+    }
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    for name in ["component_keyring_file.so", "mysql_clone.so"] {
+        std::fs::copy(plugins.join(name), folder.join(name)).unwrap();
+    }
+    std::fs::write(
+        folder.join("mysqld.my"),
+        r#"{"components":"file://component_keyring_file"}"#,
+    )
+    .unwrap();
+    let keyring = format!(r#"{{"path":"{}/keyring","read_only":false}}"#, folder.display());
+    std::fs::write(folder.join("component_keyring_file.cnf"), keyring).unwrap();
+    program
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_tablespace_is_refused_by_name() {
+    let server = donor();
+    let folder = tempfile::tempdir().unwrap();
+    let program = program_with_keyring(&server, folder.path());
+    server.stop();
+    let cancel = Cancel::new();
+    let binary = ServerBinary::probe(&program, &cancel).await.unwrap();
+    // Over the network too, for TLS.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let settings = [
+        ("plugin_dir", folder.path().to_str().unwrap()),
+        ("plugin_load_add", "mysql_clone.so"),
+        ("skip_grant_tables", "OFF"),
+        ("skip_networking", "OFF"),
+        ("bind_address", "127.0.0.1"),
+        ("port", &port.to_string()),
+    ];
+    let options = ThrowawayOptions {
+        settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        ..ThrowawayOptions::new(server.datadir().to_owned())
+    };
+    let private = ThrowawayServer::start(&binary, options, &cancel).await.unwrap();
+    let mut connection = Connection::open(private.address(), &cancel).await.unwrap();
+    connection.execute("CREATE DATABASE shop").await.unwrap();
+    connection
+        .execute("CREATE TABLE shop.secret (id INT PRIMARY KEY) ENCRYPTION='Y'")
+        .await
+        .unwrap();
+    let facts = Facts::read(&mut connection).await.unwrap();
+    let point = clone_requirements(&facts)
+        .into_iter()
+        .find(|point| point.name == "encrypted tablespaces")
+        .unwrap();
+    assert_eq!((point.ok, point.actual.as_str()), (false, "shop/secret"));
+
+    let over_tls: ServerAddress = format!("mysql://root@127.0.0.1:{port}?tls=required").parse().unwrap();
+    for (address, named) in [
+        (&over_tls, "tablespace \"./shop/secret.ibd\""),
+        (private.address(), "a tablespace"),
+    ] {
+        let mut stream = CloneStream::start(address, CloneOptions::default(), &cancel)
+            .await
+            .unwrap();
+        let error = loop {
+            match stream.next().await {
+                Ok(event) => assert!(event.is_some()),
+                Err(error) => break error,
+            }
+        };
+        assert!(
+            matches!(error, MysqlError::Unsupported { .. }) && !error.may_retry(),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains(named) && error.hint().is_some(), "{error}");
+    }
+
+    // What doctor says to type is what helps.
+    connection.execute(point.remedy.trim_end_matches(';')).await.unwrap();
+    let mut stream = CloneStream::start(private.address(), CloneOptions::default(), &cancel)
+        .await
+        .unwrap();
+    recipient::receive(&mut stream).await.unwrap();
+    private.stop().await.unwrap();
 }
