@@ -37,11 +37,10 @@ fn show(run: &Run, source: &str, outcome: &BackupOutcome) -> Result<()> {
     let took = Duration::try_from_secs_f64(outcome.seconds).map_or_else(|_| "unknown time".to_owned(), format_duration);
     let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), format_bytes);
     run.output.say(format!(
-        "{} of \"{}\" in {took}: {} stored, {} of them new, in {}",
+        "{} of \"{source}\" in {took}: {} new, stored in {} each in {}",
         bytes(backup.bytes_source),
-        source,
-        bytes(backup.bytes_stored),
         bytes(backup.bytes_new),
+        bytes(backup.bytes_stored),
         backup.repositories.join(", "),
     ));
     run.output.line(&backup.id)

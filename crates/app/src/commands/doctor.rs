@@ -84,7 +84,13 @@ fn show(run: &Run, findings: &[Finding]) -> Result<()> {
         } = finding;
         let word = severity_word(*severity);
         if *severity == Severity::Ok {
-            run.output.line(format!("{word:8} {subject}: {check}: {actual}"))?;
+            let wanted = if actual == expected {
+                String::new()
+            } else {
+                format!(" (expected: {expected})")
+            };
+            run.output
+                .line(format!("{word:8} {subject}: {check}: {actual}{wanted}"))?;
             continue;
         }
         run.output.line(format!("{word:8} {subject}: {check}"))?;

@@ -80,6 +80,6 @@ fn show(run: &Run, report: &RepositoryReport) -> Result<()> {
     };
     let read = format_bytes(*bytes);
     run.output.line(format!(
-        "repository \"{name}\": {objects} objects, {read}, {backups} backups: {verdict}"
+        "repository \"{name}\": {verdict} (backups: {backups}, objects: {objects}, {read} read)"
     ))
 }

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use crate::place::Place;
 
-const DOCUMENT: &str = include_str!("../../../../docs/json.md");
+pub(crate) const DOCUMENT: &str = include_str!("../../../../docs/json.md");
 
-fn fields(value: &Value, names: &mut BTreeSet<String>) {
+pub(crate) fn fields(value: &Value, names: &mut BTreeSet<String>) {
     match value {
         Value::Object(entries) => {
             for (name, value) in entries {

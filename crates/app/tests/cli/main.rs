@@ -13,4 +13,5 @@ mod exit_codes;
 mod help;
 mod json;
 mod place;
+mod served;
 mod signals;
