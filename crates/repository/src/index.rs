@@ -1,6 +1,6 @@
 //! The table of the chunks that are already durable, so that no chunk is stored twice.
 //!
-//! It is read anew at the start of each backup from what lies in the repositories: the manifests, and the directories of packs
+//! It is read anew at the start of each backup from what lies in the repositories: the newest manifests, and the directories of packs
 //! that no manifest names (an interrupted backup left them). A pack counts only if some repository at hand lists it with
 //! the size it had when it was written. Costs about 70 bytes of memory per chunk.
 
@@ -8,16 +8,21 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use ballast_base::{Cancel, TaskSet};
+use futures_util::StreamExt as _;
 
 use crate::chunk::{ChunkId, Location};
 use crate::error::Result;
 use crate::extent::Extent;
-use crate::manifest::ListPlace;
+use crate::manifest::{ListPlace, Manifest};
 use crate::names::{self, PackId};
 use crate::pack::{PackKey, TRAILER_BYTES};
 use crate::reader::{Layouts, read_layouts};
 use crate::repository::Repository;
 
+/// Of each source, the chunks of this many newest backups are reused: older ones hold little that these lack.
+const BACKUPS_REUSED: usize = 3;
+/// Manifests read at once.
+const MANIFESTS_AT_ONCE: usize = 4;
 /// Directories read at once.
 const DIRECTORIES_AT_ONCE: usize = 8;
 const PENDING: u32 = u32::MAX;
@@ -142,15 +147,22 @@ pub(crate) async fn load(repositories: &[Repository], cancel: &Cancel) -> Result
     };
     let mut table = ChunkTable::default();
     let (mut seen, mut named, mut layouts) = (HashSet::new(), HashSet::new(), Layouts::default());
+    let mut read_of: HashMap<String, usize> = HashMap::new();
     for repository in repositories {
-        for id in repository.backups(cancel).await? {
-            if !seen.insert(id.clone()) {
+        let mut ids = repository.backups(cancel).await?;
+        ids.retain(|id| seen.insert(id.clone()));
+        let manifests = ids.iter().rev().map(|id| repository.manifest(id, cancel));
+        let mut manifests = futures_util::stream::iter(manifests).buffered(MANIFESTS_AT_ONCE);
+        while let Some(manifest) = manifests.next().await {
+            cancel.check()?;
+            // A manifest that cannot be read is for `verify` to tell; its chunks are just not reused.
+            let Ok(manifest) = manifest else { continue };
+            named.extend(manifest.packs.iter().map(|(pack, _)| *pack));
+            let read = read_of.entry(source(&manifest)).or_default();
+            *read += 1;
+            if *read > BACKUPS_REUSED {
                 continue;
             }
-            // A manifest that cannot be read is for `verify` to tell; its chunks are just not reused.
-            let Ok(manifest) = repository.manifest(&id, cancel).await else {
-                continue;
-            };
             let sound: HashSet<PackId> = manifest
                 .packs
                 .iter()
@@ -169,15 +181,23 @@ pub(crate) async fn load(repositories: &[Repository], cancel: &Cancel) -> Result
             };
             if let Err(error) = read_layouts(repository, &manifest.files, &mut layouts, cancel, &mut enter).await {
                 cancel.check()?;
-                tracing::warn!(%error, backup = %id, "its chunks are not reused");
+                tracing::warn!(%error, backup = %manifest.id, "its chunks are not reused");
             }
-            named.extend(manifest.packs.iter().map(|(pack, _)| *pack));
         }
     }
     for (entry, location) in orphans(repositories, &packs, &named, cancel).await? {
         table.enter(entry, location);
     }
     Ok(Stored { table, packs })
+}
+
+/// What the floor above calls the source; here it only tells which backups resemble each other.
+fn source(manifest: &Manifest) -> String {
+    manifest
+        .facts
+        .get("source")
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }
 
 /// The chunks in packs that no manifest names.

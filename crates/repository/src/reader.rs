@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use ballast_base::{Cancel, TaskSet, run_blocking};
+use futures_util::StreamExt as _;
 
 use crate::chunk::{ChunkId, ChunkUnpacker, Location};
 use crate::error::{RepositoryError, Result};
@@ -22,6 +23,8 @@ const WINDOW_EXTENTS: usize = 32 * 1024;
 /// Chunks of a pack are fetched together across gaps of up to this, and up to this much at once.
 const GAP_BYTES_MAX: u32 = 64 * 1024;
 const RANGE_BYTES_MAX: u32 = 4 * 1024 * 1024;
+/// Lists of extents read at once.
+const LISTS_AT_ONCE: usize = 8;
 /// Ranges in memory at once.
 const RANGES_AT_ONCE: usize = 6;
 
@@ -255,18 +258,19 @@ pub(crate) async fn read_layouts(
     cancel: &Cancel,
     each: &mut (dyn FnMut(Option<&ListPlace>, &[Extent]) + Send),
 ) -> Result<()> {
+    let mut unseen = Vec::new();
     for file in files {
         match &file.layout {
             Layout::Inline(extents) => each(None, extents),
-            Layout::Lists(lists) => {
-                for list in lists {
-                    if seen.0.insert(list.id) {
-                        let extents = read_list(repository, list, cancel).await?;
-                        each(Some(list), &extents);
-                    }
-                }
-            }
+            Layout::Lists(lists) => unseen.extend(lists.iter().filter(|list| seen.0.insert(list.id))),
         }
+    }
+    let lists = unseen
+        .into_iter()
+        .map(|list| async move { (list, read_list(repository, list, cancel).await) });
+    let mut lists = futures_util::stream::iter(lists).buffered(LISTS_AT_ONCE);
+    while let Some((list, extents)) = lists.next().await {
+        each(Some(list), &extents?);
     }
     Ok(())
 }
