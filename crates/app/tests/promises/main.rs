@@ -1,4 +1,11 @@
 //! The promises of `docs/promises.md`: the real program against real servers. Each promise is a test of its name.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test says by panicking what is wrong, and prints what it measured"
+)]
 
 mod damage;
 mod faults;

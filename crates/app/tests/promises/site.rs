@@ -13,7 +13,7 @@ pub(crate) const USER: &str = "backup";
 pub(crate) const PASSWORD: &str = "p\u{e4}ss 'w\"ord\\-S3CR3T-OF-THE-SERVER";
 pub(crate) const PASSPHRASE: &str = "S3CR3T-OF-THE-REPOSITORY high tide";
 /// What the README tells to grant.
-pub(crate) const GRANTS: &str = "BACKUP_ADMIN, RELOAD, PROCESS, REPLICATION CLIENT, SELECT";
+pub(crate) const GRANTS: &str = "BACKUP_ADMIN, RELOAD, PROCESS, REPLICATION CLIENT, REFERENCES";
 
 /// How many rounds a loop makes: a few, or all of them in a soak.
 pub(crate) fn rounds(few: u32) -> u32 {
@@ -176,9 +176,9 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
         for entry in std::fs::read_dir(&next).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path)
+                folders.push(path);
             } else {
-                found.push(path)
+                found.push(path);
             }
         }
     }
