@@ -36,8 +36,9 @@ fn show(run: &Run, source: &str, outcome: &BackupOutcome) -> Result<()> {
     let backup = &outcome.backup;
     let took = Duration::try_from_secs_f64(outcome.seconds).map_or_else(|_| "unknown time".to_owned(), format_duration);
     let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), format_bytes);
+    let each = if backup.repositories.len() > 1 { "each of " } else { "" };
     run.output.say(format!(
-        "{} of \"{source}\" in {took}: {} new, stored in {} each in {}",
+        "{} of \"{source}\" in {took}: {} new, stored as {} in {each}{}",
         bytes(backup.bytes_source),
         bytes(backup.bytes_new),
         bytes(backup.bytes_stored),
