@@ -6,13 +6,16 @@
     reason = "a test waits by itself, and panics when something is not as it must be"
 )]
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use ballast_base::{Cancel, Retryable as _, Secret};
 use ballast_mysql::{
-    Connection, Facts, Flavour, MysqlError, Requirement, ServerAddress, ServerVersion, TlsMode, clone_requirements,
-    log_requirements, quote_name, quote_text, variables,
+    Connection, Facts, Flavour, GtidSet, MysqlError, Requirement, ServerAddress, ServerBinary, ServerVersion,
+    ThrowawayOptions, ThrowawayServer, TlsMode, clone_requirements, log_requirements, quote_name, quote_text,
+    variables,
 };
 use ballast_testkit::chaos_proxy::ChaosProxy;
 use ballast_testkit::servers::{MysqlOptions, MysqlServer, Tls};
@@ -367,4 +370,84 @@ async fn mariadb_cannot_be_cloned_and_says_so_first() {
     assert_eq!(facts.version.flavour, Flavour::MariaDb);
     assert_eq!(failing(&clone_requirements(&facts)), ["server version"]);
     assert!(!failing(&log_requirements(&facts)).contains(&"gtid_mode"));
+}
+
+fn scratch_folders(scratch: &Path) -> usize {
+    std::fs::read_dir(scratch).unwrap().count()
+}
+
+#[tokio::test]
+async fn a_throwaway_server_changes_nothing_and_leaves_nothing_behind() {
+    // The private server is not told of this, and must not run the event by itself.
+    let server = MysqlServer::start(MysqlOptions::default().arg("--event-scheduler=OFF"));
+    server
+        .sql("CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY); INSERT INTO shop.orders VALUES (7)");
+    server
+        .sql("CREATE EVENT shop.busy ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.orders VALUES (UNIX_TIMESTAMP())");
+    server.stop();
+    let scratch = tempfile::Builder::new().prefix("bs-").tempdir_in("/tmp").unwrap();
+    let cancel = Cancel::new();
+    let binary = ServerBinary::probe(server.program(), &cancel).await.unwrap();
+    let options = |data: &Path| ThrowawayOptions {
+        scratch: scratch.path().to_owned(),
+        start_wait: Duration::from_secs(60),
+        ..ThrowawayOptions::new(data.to_owned())
+    };
+
+    let private = ThrowawayServer::start(&binary, options(server.datadir()), &cancel)
+        .await
+        .unwrap();
+    let mut connection = open(private.address()).await.unwrap();
+    let version = ServerVersion::read(&mut connection).await.unwrap();
+    assert_eq!(version.numeric(), binary.version.numeric());
+    let before = connection
+        .value("SELECT @@GLOBAL.gtid_executed")
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(before.parse::<GtidSet>().unwrap().count() >= 4, "{before}");
+    let folder = std::fs::read_dir(scratch.path()).unwrap().next().unwrap().unwrap();
+    assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(
+        connection
+            .value("SELECT COUNT(*) FROM shop.orders")
+            .await
+            .unwrap()
+            .as_deref(),
+        Some("1")
+    );
+    private.stop().await.unwrap();
+    assert_eq!(scratch_folders(scratch.path()), 0);
+
+    // Dropped: it is killed, and the directory recovers.
+    let private = ThrowawayServer::start(&binary, options(server.datadir()), &cancel)
+        .await
+        .unwrap();
+    let gone = private.address().clone();
+    drop(private);
+    assert_eq!(scratch_folders(scratch.path()), 0);
+    assert!(matches!(open(&gone).await, Err(MysqlError::Unreachable { .. })));
+    server.restart();
+    assert_eq!(server.gtid_executed(), before.replace('\n', ""));
+
+    // What is no data directory: the error shows what the server said.
+    let empty = tempfile::tempdir().unwrap();
+    let error = ThrowawayServer::start(&binary, options(empty.path()), &cancel)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, MysqlError::Process { log, .. } if log.contains("[ERROR]")),
+        "{error}"
+    );
+    assert_eq!(scratch_folders(scratch.path()), 0);
+
+    let maria = mariadb();
+    let other = ServerBinary::probe(maria.program(), &cancel).await.unwrap();
+    assert!(other.version.flavour == Flavour::MariaDb && !other.version.same_series(&binary.version));
+    let error = ServerBinary::probe(Path::new("/bin/echo"), &cancel).await.unwrap_err();
+    assert!(
+        error.to_string().contains("does not answer like a MySQL server"),
+        "{error}"
+    );
 }

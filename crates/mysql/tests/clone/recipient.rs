@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ballast_base::Cancel;
 use ballast_mysql::{
-    BadPage, ChecksumAlgorithm, CloneEvent, CloneStream, DirectoryLayout, Disposition, FileMap, FilePath, MysqlError,
+    ChecksumAlgorithm, CloneEvent, CloneStream, DirectoryLayout, Disposition, FileMap, FilePath, MysqlError,
     PageChecker, RecoveryStatus, ServerBinary, ThrowawayOptions, ThrowawayServer,
 };
 
@@ -122,17 +122,17 @@ pub(crate) fn recovery_status(folder: &Path) -> RecoveryStatus {
     RecoveryStatus::parse(&text).unwrap()
 }
 
-/// Reads up to the first page whose checksum does not hold.
-pub(crate) async fn first_bad_page(stream: &mut CloneStream) -> Option<(String, BadPage)> {
-    let mut map = FileMap::new();
+/// Reads to the end; the files and numbers of the pages that do not hold, at most one of each block.
+pub(crate) async fn bad_pages(stream: &mut CloneStream) -> Vec<(String, u64)> {
+    let (mut map, mut found) = (FileMap::new(), Vec::new());
     while let Some(event) = stream.next().await.unwrap() {
         map.apply(&event).unwrap();
         if let CloneEvent::Data(block) = event
             && let Some(checker) = map.checker(block.file_index, ChecksumAlgorithm::Crc32)
             && let Err(bad) = checker.check(block.offset, &block.bytes)
         {
-            return Some((map.file_name(block.file_index).unwrap().into_owned(), bad));
+            found.push((map.file_name(block.file_index).unwrap().into_owned(), bad.page_number));
         }
     }
-    None
+    found
 }
