@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::context::{Context, StepTime};
 use crate::error::{ErrorKind, ProtectError, Result};
+use crate::mysql::leftover::end_servers;
 use crate::mysql::proof::{self, Proved};
 use crate::mysql::record::PhysicalRecord;
 use crate::position::Position;
@@ -72,7 +73,7 @@ impl Proof {
 
 /// Restores, proves, and only then puts the directory in its place.
 pub async fn restore(context: &Context, plan: RestorePlan) -> Result<RestoreOutcome> {
-    let place = Place::prepare(&plan)?;
+    let place = Place::prepare(context, &plan).await?;
     match carry_out(context, &plan, &place).await {
         Ok(outcome) => Ok(outcome),
         Err(error) => {
@@ -144,7 +145,7 @@ struct Place {
 }
 
 impl Place {
-    fn prepare(plan: &RestorePlan) -> Result<Self> {
+    async fn prepare(context: &Context, plan: &RestorePlan) -> Result<Self> {
         let target = plan.target.clone();
         let unfinished = target.join(UNFINISHED);
         let made = !target.exists();
@@ -152,6 +153,7 @@ impl Place {
             private_dir(&target, true)?;
         } else if unfinished.exists() {
             // What an interrupted restore left.
+            end_servers(context, &unfinished).await?;
             std::fs::remove_dir_all(&unfinished).map_err(failed("remove", &unfinished))?;
         }
         private_dir(&unfinished, false)?;

@@ -151,3 +151,33 @@ impl Drop for Volume<'_> {
         assert!(unmounted.is_ok_and(|status| status.success()));
     }
 }
+
+/// `kill -9` at random moments of a restore: what is left never passes for a data directory, and the next restore works.
+#[test]
+fn a_killed_restore_is_not_a_restored_directory() {
+    let source = server(MysqlOptions::default());
+    balance::load(&source, 24, 1_000);
+    let site = Site::new(&source, "").init();
+    site.run(&["backup", "orders"]).expect(0);
+    let target = format!("datadir:{}", site.restored().display());
+    let restore = ["restore", "orders", "--to", &target];
+    let whole = site.run(&restore).expect(0).took;
+    for _ in 0..rounds(3) {
+        std::fs::remove_dir_all(site.restored()).unwrap();
+        let killed = site.program.spawn(restore).kill_at_random(whole);
+        if killed.code.is_none() && site.restored().exists() {
+            let left: Vec<_> = std::fs::read_dir(site.restored())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .collect();
+            assert!(!left.iter().any(|name| name == "ibdata1"), "{left:?}");
+        }
+        let again = site.run(&restore);
+        if again.code == Some(2) {
+            // Killed between the move and the last word: it is whole, and not overwritten.
+            assert!(site.restored().join("ibdata1").exists(), "{}", again.stderr);
+        } else {
+            again.expect(0);
+        }
+    }
+}
