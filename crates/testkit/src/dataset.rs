@@ -3,10 +3,12 @@
 
 pub mod balance;
 mod checksums;
+mod donor;
 pub mod ugly;
 mod writers;
 
 pub use checksums::{Fingerprint, checksums};
+pub use donor::Donor;
 pub use writers::{WriterOptions, WriterReport, Writers};
 
 /// A name between backticks.

@@ -1,0 +1,49 @@
+//! `./dev bench NAME [--json]`: measures Ballast side by side with its rivals, in one run on one machine.
+//!
+//! Results go to standard output, as a table or as JSON; what happens meanwhile is told on standard error. It exits 0
+//! whenever it could measure, whether the targets were met or not. The measured program is `$BALLAST_PROGRAM`.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's program of the test kit: it reads the environment and the clock, and panics when it cannot go on"
+)]
+
+mod files;
+mod measure;
+mod physical;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// How much data the physical bench makes unless told otherwise.
+const BYTES: &str = "2GiB";
+const USAGE: &str = "usage: ballast-bench physical [--json]\n\
+    BALLAST_PROGRAM names the program to measure; BALLAST_BENCH_BYTES says how much data to make, such as 200MiB";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let json = match args[..] {
+        ["physical"] => false,
+        ["physical", "--json"] | ["--json", "physical"] => true,
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let bytes = std::env::var("BALLAST_BENCH_BYTES").unwrap_or_else(|_| BYTES.to_owned());
+    let bytes =
+        ballast_base::parse_bytes(&bytes).unwrap_or_else(|| panic!("BALLAST_BENCH_BYTES is {bytes}, not a size"));
+    let program = std::env::var_os("BALLAST_PROGRAM").expect("BALLAST_PROGRAM names the program to measure");
+    let report = physical::run(&PathBuf::from(program), bytes);
+    if json {
+        println!("{}", report.to_json());
+    } else {
+        print!("{report}");
+    }
+    ExitCode::SUCCESS
+}
