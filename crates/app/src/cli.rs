@@ -15,7 +15,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done in part, 4 damage found,
 5 cannot be restored, 10 no repository, 11 held by another writer, 12 wrong key, 130 interrupted.";
 
-/// Keeps MySQL and Redis recoverable, and proves it
+/// Keeps MySQL recoverable, and proves it
 #[derive(Debug, Parser)]
 #[command(name = "ballast", version, after_help = AFTER_HELP, arg_required_else_help = true)]
 pub(crate) struct Cli {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 /// Wall-clock time, elapsed time and waiting.
 pub trait Clock: Send + Sync + Debug {
-    /// The moment it is now (UTC, may jump when the machine's clock is set).
+    /// The moment it is now, to the microsecond (UTC, may jump when the machine's clock is set).
     fn now(&self) -> Timestamp;
 
     /// Time since some fixed point of this process; never goes back.
@@ -39,7 +39,8 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        let now = Timestamp::now();
+        now.round(jiff::Unit::Microsecond).unwrap_or(now)
     }
 
     fn elapsed(&self) -> Duration {

@@ -168,7 +168,7 @@ async fn look_at_mysql(context: &Context, source: &SourceSettings) -> Result<Vec
         subject: source.name.clone(),
         severity: if far { Severity::Warning } else { Severity::Ok },
         expected: format!("within {CLOCK_SKEW_SECONDS_MAX} s of this machine"),
-        actual: format!("{skew:+.2} s"),
+        actual: format!("{:+.2} s", (skew * 100.0).round() / 100.0 + 0.0),
         remedy: far.then(|| "set both machines' clocks by NTP".to_owned()),
     });
     Ok(findings)

@@ -74,12 +74,15 @@ fn a_doctor_that_finds_an_error_exits_1_and_says_what_to_type() {
 }
 
 #[test]
-fn a_damaged_repository_is_4() {
+fn a_damaged_repository_is_4_and_a_stray_file_is_only_named() {
     let place = Place::with_repository();
     place.run(&["init"]).expect(0);
     place.write("repository/stray", "not an object of ours");
-    let ran = place.run(&["verify"]);
+    let ran = place.run(&["verify"]).expect(0);
     assert!(ran.stdout.contains("stray"), "{}", ran.all());
+    place.write("repository/ballast-repository", "not a stamp");
+    let ran = place.run(&["verify"]).expect(4);
+    assert!(ran.stderr.contains("ballast-repository"), "{}", ran.all());
 }
 
 /// A second repository at an address where nobody answers.
