@@ -1,5 +1,6 @@
 //! One backup from start to recorded end.
 
+use ballast_base::format_bytes;
 use ballast_repository::{BackupId, BackupWriter, WrittenBackup};
 
 use crate::catalog::{BackupFacts, BackupSummary};
@@ -48,6 +49,7 @@ pub async fn backup_in_pieces(
     let mut steps = context.steps();
     let address = address(source)?;
     let facts = steps.run("preflight", preflight(context, source, &address)).await?;
+    warn_of_space(context, vault, facts.data_bytes()).await?;
     let started_at = context.clock.now();
     let id = BackupId::new(started_at);
     context.note(format!("backup {id} of \"{}\" begins", source.name));
@@ -77,6 +79,29 @@ pub async fn backup_in_pieces(
     let facts = described(copy.position.clone(), &copy);
     let (written, facts) = steps.run("manifest", write(&id, copy, facts)).await?;
     Ok(outcome(vault, &id, facts, written, missing, steps.finish()))
+}
+
+/// A first backup takes about a third of the data; with less room than a quarter of it, it is likely to fail.
+async fn warn_of_space(context: &Context, vault: &Vault, data_bytes: u64) -> Result<()> {
+    const LIKELY_SHARE: u64 = 4;
+    for repository in vault.repositories() {
+        // A store that cannot tell, or does not answer now, is not a reason to stop here.
+        let Ok(Some(space)) = context.cancel.race(repository.storage().space()).await? else {
+            continue;
+        };
+        if space.free_bytes < data_bytes / LIKELY_SHARE {
+            let (free, data) = (format_bytes(space.free_bytes), format_bytes(data_bytes));
+            let message = format!(
+                "repository \"{}\" has {free} free, and the source holds {data}",
+                repository.name()
+            );
+            context.warn(
+                message,
+                Some("what did not change is not stored again; make room if this is a first backup".to_owned()),
+            );
+        }
+    }
+    Ok(())
 }
 
 fn check_engine(source: &SourceSettings) -> Result<()> {

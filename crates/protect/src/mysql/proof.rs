@@ -100,7 +100,9 @@ async fn reached(context: &Context, address: &ServerAddress, directory: &Path) -
     let status = status.filter(|status| !status.binlog_file.is_empty());
     Ok(Position {
         gtid_executed: gtids.split_whitespace().collect(),
-        file: status.as_ref().map(|status| status.binlog_file.trim_start_matches("./").to_owned()),
+        file: status
+            .as_ref()
+            .map(|status| status.binlog_file.trim_start_matches("./").to_owned()),
         offset: status.as_ref().map(|status| status.binlog_offset),
         exact: true,
         at_least: None,
