@@ -13,29 +13,38 @@ demo="${CARGO_TARGET_DIR:-target}/debug/ballast-demo"
 folder=$(mktemp -d "${TMPDIR:-/tmp}/ballast-demo.XXXXXX")
 group=
 
-# Whether a process of the demo's group is alive; one that only waits to be reaped is not.
+# alive PATTERN: whether a process of the demo's group whose name matches is alive. One that only waits to be reaped is not.
 alive() {
-	local stat fields
+	local stat line name fields
 	for stat in /proc/[0-9]*/stat; do
-		{ read -r fields <"$stat"; } 2>/dev/null || continue
-		# After the name in parentheses: state, parent, group.
-		read -r -a fields <<<"${fields##*) }"
-		if [[ ${fields[2]} == "$group" && ${fields[0]} != [ZX] ]]; then return 0; fi
+		{ read -r line <"$stat"; } 2>/dev/null || continue
+		name=${line#*(}
+		name=${name%)*}
+		# After the name: state, parent, group.
+		read -r -a fields <<<"${line##*) }"
+		# shellcheck disable=SC2053 # a pattern is meant
+		if [[ ${fields[2]} == "$group" && ${fields[0]} != [ZX] && $name == $1 ]]; then return 0; fi
 	done
 	return 1
 }
 
-# Asks all of the group to end, and after ten seconds ends it.
+# wait_for_end PATTERN: waits up to ten seconds until none is alive.
+wait_for_end() {
+	local tries
+	for ((tries = 0; tries < 100; tries++)); do
+		alive "$1" || return 0
+		sleep 0.1
+	done
+}
+
+# Asks all of the group to end. The program has to end in order, it may run a server of its own; the others need not.
 clean_up() {
 	trap '' INT TERM HUP
-	if [[ -n $group ]] && alive; then
+	if [[ -n $group ]] && alive '*'; then
 		kill -TERM -- "-$group" 2>/dev/null || true
-		local tries
-		for ((tries = 0; tries < 100; tries++)); do
-			alive || break
-			sleep 0.1
-		done
-		if alive; then kill -KILL -- "-$group" 2>/dev/null || true; fi
+		wait_for_end "$(basename "$BALLAST_PROGRAM")"
+		kill -KILL -- "-$group" 2>/dev/null || true
+		wait_for_end '*'
 	fi
 	rm -rf "$folder"
 }
