@@ -62,22 +62,39 @@ pub fn clone_requirements(facts: &Facts) -> Vec<Requirement> {
         ok: facts.clone_plugin.as_deref() == Some("ACTIVE"),
         severity: Must,
     });
-    for (privilege, why) in [
-        ("BACKUP_ADMIN", "to be cloned"),
-        ("PROCESS", "to see encrypted tablespaces and the size of the data"),
+    for (name, privilege, why, severity) in [
+        ("privilege BACKUP_ADMIN", "BACKUP_ADMIN", "to be cloned", Must),
+        (
+            "privilege PROCESS",
+            "PROCESS",
+            "to see encrypted tablespaces and the size of the data",
+            Must,
+        ),
+        (
+            "privilege RELOAD",
+            "RELOAD",
+            "to hold commits while the position is read",
+            Severity::Should,
+        ),
+        (
+            "privilege REPLICATION CLIENT",
+            "REPLICATION CLIENT",
+            "to read the binlog's file and offset",
+            Severity::Should,
+        ),
     ] {
         let ok = facts.has_privilege(privilege);
         list.push(Requirement {
-            name: "privilege",
+            name,
             expected: format!("{privilege} ON *.*, {why}"),
             actual: if ok { "granted" } else { "not granted" }.to_owned(),
             remedy: format!("GRANT {privilege} ON *.* TO {account};"),
             ok,
-            severity: Must,
+            severity,
         });
     }
     list.push(Requirement {
-        name: "privilege",
+        name: "privilege on tables",
         expected: "any privilege on all tables, such as SELECT or REFERENCES ON *.*, to see which tables there are"
             .to_owned(),
         actual: if facts.sees_all_tables() {
