@@ -15,7 +15,7 @@
 //! - [`dataset::balance`]: `load(&server, shards, rows_per_shard)`, `tables(shards)`, `rows_for_bytes(shards, bytes)`.
 //!   [`dataset::ugly`]: `load(&server)`, `DATABASES`, `NAMES`. [`dataset::Writers`]`::start(&server, count, &tables,
 //!   WriterOptions { ddl, rate })`, then `stop()` gives a report. [`dataset::checksums`]`(&server, &["balance"])` gives the
-//!   fingerprint of each table.
+//!   fingerprint of each table. [`dataset::Donor`]`::load(bytes)` is a server to measure on: `rest()`, `touch_one_percent()`.
 //! - [`s3::S3Server`]`::start(S3Options { tls, dir })`: `endpoint()`, `port()`, `ca()`, `bucket_dir()`, `kill()`, `restart()`, and the
 //!   constants `ACCESS_KEY`, `SECRET_KEY`, `BUCKET`, `REGION`. Path-style addresses.
 //! - [`chaos_proxy::ChaosProxy`]`::start(target_port)`: `port()`, `cut_after(bytes)`, `cut()`, `latency`, `bandwidth`, `stall`,
