@@ -27,7 +27,9 @@ pub struct SystemClock {
 
 impl SystemClock {
     pub fn new() -> Self {
-        Self { started: Instant::now() }
+        Self {
+            started: Instant::now(),
+        }
     }
 }
 
@@ -63,7 +65,10 @@ pub struct ManualClock {
 #[cfg(any(test, feature = "testing"))]
 impl ManualClock {
     pub fn at(start: Timestamp) -> Self {
-        Self { start, elapsed: std::sync::Arc::default() }
+        Self {
+            start,
+            elapsed: std::sync::Arc::default(),
+        }
     }
 
     pub fn advance(&self, by: Duration) {

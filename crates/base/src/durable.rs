@@ -22,17 +22,27 @@ pub struct DurableError {
 }
 
 fn at<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> DurableError + 'a {
-    move |source| DurableError { step, path: path.to_owned(), source }
+    move |source| DurableError {
+        step,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// Creates `path` and its missing parents with mode 0700. One that is there already is left as it is.
 pub fn create_private_dir(path: &Path) -> Result<(), DurableError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at("create folder", path))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(at("create folder", path))
 }
 
 /// Makes new, renamed and removed names in `path` durable.
 pub fn sync_dir(path: &Path) -> Result<(), DurableError> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(at("sync folder", path))
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(at("sync folder", path))
 }
 
 /// Puts `content` at `path` (mode 0600), replacing what was there.

@@ -4,7 +4,9 @@ use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 
 /// Fills `bytes` with random bytes fit for keys.
 pub fn fill_random(bytes: &mut [u8]) {
-    SystemRandom::new().fill(bytes).expect("the operating system's random source answers; without it nothing may go on");
+    SystemRandom::new()
+        .fill(bytes)
+        .expect("the operating system's random source answers; without it nothing may go on");
 }
 
 /// `bytes` random bytes as lower-case hex, for names.

@@ -23,7 +23,9 @@ pub struct RetryPolicy {
 impl RetryPolicy {
     /// The wait before try number `next` (2 is the second), between half of and all of the doubled wait.
     fn wait(&self, next: u32) -> Duration {
-        let doubled = self.first_wait.saturating_mul(1u32.checked_shl(next.saturating_sub(2)).unwrap_or(u32::MAX));
+        let doubled = self
+            .first_wait
+            .saturating_mul(1u32.checked_shl(next.saturating_sub(2)).unwrap_or(u32::MAX));
         doubled.min(self.wait_max).mul_f64(0.5 + random_unit() / 2.0)
     }
 }
@@ -78,8 +80,11 @@ mod tests {
         }
     }
 
-    const POLICY: RetryPolicy =
-        RetryPolicy { tries_max: 4, first_wait: Duration::from_secs(1), wait_max: Duration::from_secs(3) };
+    const POLICY: RetryPolicy = RetryPolicy {
+        tries_max: 4,
+        first_wait: Duration::from_secs(1),
+        wait_max: Duration::from_secs(3),
+    };
 
     async fn run(cancel: &Cancel, answers: &[Result<u8, Failure>]) -> (Result<u8, Failure>, usize, Duration) {
         let clock = ManualClock::at(jiff::Timestamp::UNIX_EPOCH);
@@ -99,19 +104,29 @@ mod tests {
 
     #[tokio::test]
     async fn tries_again_until_it_works_and_waits_longer_each_time() {
-        let (outcome, calls, waited) =
-            run(&Cancel::new(), &[Err(Failure::Later), Err(Failure::Later), Ok(7)]).await;
+        let (outcome, calls, waited) = run(&Cancel::new(), &[Err(Failure::Later), Err(Failure::Later), Ok(7)]).await;
         assert_eq!((outcome, calls), (Ok(7), 3));
-        assert!(waited >= Duration::from_millis(1500) && waited <= Duration::from_secs(3), "{waited:?}");
+        assert!(
+            waited >= Duration::from_millis(1500) && waited <= Duration::from_secs(3),
+            "{waited:?}"
+        );
     }
 
     #[tokio::test]
     async fn stops_at_what_a_retry_cannot_mend_at_the_limit_and_when_cancelled() {
         assert_eq!(run(&Cancel::new(), &[Err(Failure::Never)]).await.1, 1);
         let later = || Err(Failure::Later);
-        assert_eq!(run(&Cancel::new(), &[later(), later(), later(), later(), Ok(1)]).await.1, 4);
+        assert_eq!(
+            run(&Cancel::new(), &[later(), later(), later(), later(), Ok(1)])
+                .await
+                .1,
+            4
+        );
         let cancel = Cancel::new();
         cancel.cancel();
-        assert_eq!(run(&cancel, &[Ok(1)]).await, (Err(Failure::Cancelled(Cancelled)), 0, Duration::ZERO));
+        assert_eq!(
+            run(&cancel, &[Ok(1)]).await,
+            (Err(Failure::Cancelled(Cancelled)), 0, Duration::ZERO)
+        );
     }
 }

@@ -73,11 +73,16 @@ impl SecretRef {
         let (place, raw) = match self {
             Self::Env(name) => {
                 let value = env(name).ok_or_else(|| SecretError::NotSet { name: name.clone() })?;
-                let text = value.into_string().map_err(|_| SecretError::NotText { name: name.clone() })?;
+                let text = value
+                    .into_string()
+                    .map_err(|_| SecretError::NotText { name: name.clone() })?;
                 (format!("variable \"{name}\""), text.into_bytes())
             }
             Self::File(path) => (format!("file \"{}\"", path.display()), read_private_file(path)?),
-            Self::Command(argv) => (format!("command \"{}\"", argv.first().map_or("", String::as_str)), run(argv).await?),
+            Self::Command(argv) => (
+                format!("command \"{}\"", argv.first().map_or("", String::as_str)),
+                run(argv).await?,
+            ),
         };
         if raw.len() > SECRET_BYTES_MAX {
             return Err(SecretError::Content { place });
@@ -98,14 +103,22 @@ impl SecretRef {
 
 fn read_private_file(path: &std::path::Path) -> Result<Vec<u8>, SecretError> {
     use std::io::Read as _;
-    let failed = |source| SecretError::File { path: path.to_owned(), source };
+    let failed = |source| SecretError::File {
+        path: path.to_owned(),
+        source,
+    };
     let file = std::fs::File::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(SecretError::FileMode { path: path.to_owned(), mode });
+        return Err(SecretError::FileMode {
+            path: path.to_owned(),
+            mode,
+        });
     }
     let mut raw = Vec::new();
-    file.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut raw).map_err(failed)?;
+    file.take(SECRET_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut raw)
+        .map_err(failed)?;
     Ok(raw)
 }
 
@@ -117,11 +130,17 @@ async fn run(argv: &[String]) -> Result<Vec<u8>, SecretError> {
         .stderr(Stdio::inherit())
         .kill_on_drop(true)
         .output();
-    let failed = |outcome| SecretError::CommandFailed { program: program.clone(), outcome };
+    let failed = |outcome| SecretError::CommandFailed {
+        program: program.clone(),
+        outcome,
+    };
     let output = tokio::time::timeout(COMMAND_WAIT_MAX, child)
         .await
         .map_err(|_| failed(format!("no answer within {} s", COMMAND_WAIT_MAX.as_secs())))?
-        .map_err(|source| SecretError::Command { program: program.clone(), source })?;
+        .map_err(|source| SecretError::Command {
+            program: program.clone(),
+            source,
+        })?;
     if !output.status.success() {
         return Err(failed(output.status.to_string()));
     }
@@ -158,7 +177,10 @@ mod tests {
     async fn an_unset_variable_is_named_and_nothing_prints_a_secret() {
         let error = SecretRef::Env("TIDE".into()).read(no_env).await.unwrap_err();
         assert_eq!(error.to_string(), "environment variable \"TIDE\" is not set");
-        let secret = SecretRef::Env("TIDE".into()).read(|_| Some("hush".into())).await.unwrap();
+        let secret = SecretRef::Env("TIDE".into())
+            .read(|_| Some("hush".into()))
+            .await
+            .unwrap();
         assert_eq!(format!("{secret:?}"), "Secret(hidden)");
     }
 }

@@ -38,7 +38,10 @@ pub struct Task<T> {
 
 /// Starts `work` on the runtime under `name`.
 pub fn spawn<T: Send + 'static>(name: &'static str, work: impl Future<Output = T> + Send + 'static) -> Task<T> {
-    Task { name, handle: tokio::spawn(work.instrument(tracing::debug_span!("task", name))) }
+    Task {
+        name,
+        handle: tokio::spawn(work.instrument(tracing::debug_span!("task", name))),
+    }
 }
 
 /// Runs `work`, which computes or blocks, away from the runtime's own threads.
@@ -46,13 +49,17 @@ pub async fn run_blocking<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, TaskError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| TaskError::from_join(name, error))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| TaskError::from_join(name, error))
 }
 
 impl<T> Task<T> {
     /// Waits for the task's own end.
     pub async fn join(mut self) -> Result<T, TaskError> {
-        (&mut self.handle).await.map_err(|error| TaskError::from_join(self.name, error))
+        (&mut self.handle)
+            .await
+            .map_err(|error| TaskError::from_join(self.name, error))
     }
 
     pub fn is_finished(&self) -> bool {
@@ -75,11 +82,15 @@ pub struct TaskSet<T> {
 
 impl<T: Send + 'static> TaskSet<T> {
     pub fn new(name: &'static str) -> Self {
-        Self { name, set: tokio::task::JoinSet::new() }
+        Self {
+            name,
+            set: tokio::task::JoinSet::new(),
+        }
     }
 
     pub fn spawn(&mut self, work: impl Future<Output = T> + Send + 'static) {
-        self.set.spawn(work.instrument(tracing::debug_span!("task", name = self.name)));
+        self.set
+            .spawn(work.instrument(tracing::debug_span!("task", name = self.name)));
     }
 
     pub fn len(&self) -> usize {

@@ -36,11 +36,19 @@ pub fn format_duration(duration: Duration) -> String {
 
 /// `30d`, `4h`, `1.5s`, `250ms`. `None` for anything else, zero and bare numbers included.
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, f64); 6] =
-        [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0), ("w", 604_800.0)];
+    const UNITS: [(&str, f64); 6] = [
+        ("ms", 0.001),
+        ("s", 1.0),
+        ("m", 60.0),
+        ("h", 3600.0),
+        ("d", 86_400.0),
+        ("w", 604_800.0),
+    ];
     let (number, unit) = split_number(text)?;
     let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
-    Duration::try_from_secs_f64(number * factor).ok().filter(|duration| !duration.is_zero())
+    Duration::try_from_secs_f64(number * factor)
+        .ok()
+        .filter(|duration| !duration.is_zero())
 }
 
 /// `64KiB`, `1.5 GiB`, `100MB`, `512`. `None` for anything else.
@@ -59,13 +67,19 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     let (number, unit) = split_number(text)?;
     let (_, base, power) = UNITS.iter().find(|(name, _, _)| *name == unit)?;
     let bytes = number * f64::from(*base).powi(i32::try_from(*power).ok()?);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked against both ends")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked against both ends"
+    )]
     (0.0..=9.0e18).contains(&bytes).then_some(bytes as u64)
 }
 
 fn split_number(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     Some((number.parse().ok()?, unit.trim_start()))
 }
@@ -76,13 +90,25 @@ mod tests {
 
     #[test]
     fn sizes_read_as_people_write_them() {
-        for (text, bytes) in [("0", 0), ("512", 512), ("64KiB", 65_536), ("1.5 GiB", 1_610_612_736), ("100MB", 100_000_000)] {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("64KiB", 65_536),
+            ("1.5 GiB", 1_610_612_736),
+            ("100MB", 100_000_000),
+        ] {
             assert_eq!(parse_bytes(text), Some(bytes), "{text}");
         }
         for text in ["", "-1", "1 parsec", "1e3", "99999999TiB", "1.2.3"] {
             assert_eq!(parse_bytes(text), None, "{text}");
         }
-        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.50 KiB"), (1 << 30, "1.00 GiB"), (1_048_000, "1.00 MiB")] {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.50 KiB"),
+            (1 << 30, "1.00 GiB"),
+            (1_048_000, "1.00 MiB"),
+        ] {
             assert_eq!(format_bytes(bytes), text);
         }
     }

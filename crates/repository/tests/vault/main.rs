@@ -1,5 +1,9 @@
 //! The vault from the outside, on stores in memory that can be made to fail.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says by panicking what is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test says by panicking what is wrong"
+)]
 
 mod copying;
 mod damage;
