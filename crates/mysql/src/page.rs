@@ -149,8 +149,11 @@ impl PageChecker {
 }
 
 fn is_zero(page: &[u8]) -> bool {
-    // A written page has its number or its type in the first bytes, so this ends early nearly always.
-    page.iter().all(|byte| *byte == 0)
+    // Compared with itself shifted by one, a stretch is all alike; the comparison is the machine's fastest loop.
+    let (Some((first, rest)), Some((_, start))) = (page.split_first(), page.split_last()) else {
+        return true;
+    };
+    *first == 0 && rest == start
 }
 
 fn u32_at(page: &[u8], at: usize) -> u32 {

@@ -287,7 +287,11 @@ fn failing(list: &[Requirement]) -> Vec<&str> {
 #[tokio::test]
 async fn versions_variables_and_requirements_of_a_server_that_is_ready() {
     let server = &*mysql();
-    server.create_user("ready", "tide", &["BACKUP_ADMIN", "PROCESS", "REFERENCES"]);
+    server.create_user(
+        "ready",
+        "tide",
+        &["BACKUP_ADMIN", "PROCESS", "RELOAD", "REPLICATION CLIENT", "REFERENCES"],
+    );
     server.sql("CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY)");
     let mut connection = open(&address(server, "ready", "tide", "tls=off")).await.unwrap();
     let version = ServerVersion::read(&mut connection).await.unwrap();

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use crate::context::{Context, StepTime};
 use crate::error::{ErrorKind, ProtectError, Result};
 use crate::mysql::leftover::end_servers;
-use crate::mysql::proof::{self, Proved};
+use crate::mysql::proof::{self, Proof, Proved};
 use crate::mysql::record::PhysicalRecord;
 use crate::position::Position;
 use crate::restore_plan::{RestorePlan, UNFINISHED};
@@ -50,25 +50,6 @@ pub struct Reached {
 #[derive(Debug, serde::Serialize)]
 pub struct Expected {
     pub position: Option<Position>,
-}
-
-/// What was compared on the restored server.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Proof {
-    /// The server reached the recorded position: the very one, or, where only bounds are known, one within them.
-    pub position_equal: bool,
-    pub tables_expected: u64,
-    pub tables_found: u64,
-    /// Tables that are missing or cannot be read, and why.
-    pub tables_differing: Vec<String>,
-    /// Rows counted in all tables.
-    pub rows: u64,
-}
-
-impl Proof {
-    pub(crate) fn holds(&self) -> bool {
-        self.position_equal && self.tables_differing.is_empty()
-    }
 }
 
 /// Restores, proves, and only then puts the directory in its place.

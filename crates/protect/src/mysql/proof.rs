@@ -15,7 +15,6 @@ use super::record::PhysicalRecord;
 use crate::context::Context;
 use crate::error::{ProtectError, Result};
 use crate::position::Position;
-use crate::restore::Proof;
 use crate::restore_plan::RestorePlan;
 
 /// Recovery reads the redo log, which is bounded; a slow disk may need its time.
@@ -26,6 +25,25 @@ const STOP_WAIT_MAX: Duration = Duration::from_secs(1800);
 const COUNT_WAIT_MAX: Duration = Duration::from_secs(4 * 3600);
 /// Connections that count.
 const COUNTERS: usize = 4;
+
+/// What was compared on the restored server.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Proof {
+    /// The server reached the recorded position: the very one, or, where only bounds are known, one within them.
+    pub position_equal: bool,
+    pub tables_expected: u64,
+    pub tables_found: u64,
+    /// Tables that are missing or cannot be read, and why.
+    pub tables_differing: Vec<String>,
+    /// Rows counted in all tables.
+    pub rows: u64,
+}
+
+impl Proof {
+    pub(crate) fn holds(&self) -> bool {
+        self.position_equal && self.tables_differing.is_empty()
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Proved {
