@@ -155,3 +155,35 @@ fn every_test_file_belongs_to_its_binary() {
         }
     }
 }
+
+/// `docs/promises.md`: a promise has a test that carries its name.
+#[test]
+fn every_promise_has_its_test() {
+    let document = read(&crates().join("../docs/promises.md"));
+    let sources: String = std::fs::read_dir(crates().join("app/tests/promises"))
+        .unwrap()
+        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+        .collect();
+    let rows = document
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| promise"));
+    let mut found = 0;
+    for row in rows {
+        let proofs = row.rsplit('|').nth(1).unwrap();
+        let names: Vec<&str> = proofs.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test: {row}");
+        for name in names.into_iter().filter(|name| !name.starts_with("./")) {
+            found += 1;
+            let there = match name.split_once("::") {
+                None => sources.contains(&format!("fn {name}()")),
+                Some((package, path)) => {
+                    let path = path.replace("::", "/") + ".rs";
+                    let package = crates().join(package);
+                    package.join("src").join(&path).is_file() || package.join("tests").join(&path).is_file()
+                }
+            };
+            assert!(there, "docs/promises.md names \"{name}\", which is not there");
+        }
+    }
+    assert!(found > 10, "{found}");
+}

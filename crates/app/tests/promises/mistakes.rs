@@ -10,10 +10,7 @@ fn says_what_is_wrong() {
     let mut site = Site::new(&source, "expect = [\"balance.orders_{0..2}\"]");
     let output = site.run(&["list"]).expect(10);
     assert!(output.stderr.contains("ballast init"), "{}", output.stderr);
-    let mut site = {
-        site = site.init();
-        site
-    };
+    site = site.init();
     site.run(&["backup", "orders"]).expect(0);
 
     site.program.env("PASSPHRASE", "another one");
@@ -55,11 +52,23 @@ fn says_what_is_wrong() {
     ])
     .expect(5);
     site.run(&["restore", "nothing", "--to", &target]).expect(5);
+}
 
-    site.change("orders_{0..2}", "orders_{0..3}");
+/// An expected shard that is not there: the backup is kept, named incomplete, and not what a restore takes by itself.
+#[test]
+fn names_the_missing_shard() {
+    let source = server(MysqlOptions::default());
+    balance::load(&source, 3, 20);
+    let site = Site::new(&source, "expect = [\"balance.orders_{0..3}\"]").init();
     let outcome = site.json(&["backup", "orders"], 3);
     assert_eq!(outcome["missing"], serde_json::json!(["balance.orders_3"]), "{outcome}");
     assert_eq!(outcome["backup"]["state"], "incomplete", "{outcome}");
+    site.refuse_restore(&[], 5);
+    let output = site.run(&["doctor", "orders"]).expect(1);
+    assert!(output.stdout.contains("orders_3"), "{}", output.stdout);
+    source.sql("CREATE TABLE balance.orders_3 LIKE balance.orders_2");
+    let outcome = site.json(&["backup", "orders"], 0);
+    assert_eq!(outcome["backup"]["state"], "good", "{outcome}");
 }
 
 #[test]
