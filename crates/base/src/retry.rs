@@ -44,6 +44,7 @@ where
 {
     let mut tried = 1;
     loop {
+        cancel.check()?;
         match cancel.race(op()).await? {
             Ok(value) => return Ok(value),
             Err(error) if tried < policy.tries_max && error.may_retry() => {
