@@ -104,7 +104,10 @@ impl Run {
     }
 
     fn tell_lost<'a>(&self, lost: impl IntoIterator<Item = &'a LostRepository>) {
-        for LostRepository { name, message, hint } in lost {
+        for LostRepository {
+            name, message, hint, ..
+        } in lost
+        {
             self.output.warn(
                 &format!("repository \"{name}\" is out of reach: {message}"),
                 hint.as_deref(),

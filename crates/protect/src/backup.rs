@@ -170,6 +170,7 @@ fn outcome(
         name: lost.name,
         message: chain(&lost.error),
         hint: Some("when it is back, bring it up to date with: ballast copy --from NAME --to NAME".to_owned()),
+        damaged: false,
     });
     BackupOutcome {
         backup: BackupSummary::new(id, Some(facts), written.repositories),

@@ -1,4 +1,4 @@
-//! Brings one repository up to another: every backup that it lacks, oldest first.
+//! Brings one repository up to another: every backup that it lacks, and every pack that one it has lacks, oldest first.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,12 +28,7 @@ pub async fn copy(context: &Context, vault: &Vault, from: &str, to: &str, dry_ru
     }
     let (source, target) = (vault.named(from)?, vault.named(to)?);
     let held: BTreeSet<BackupId> = target.backups(&context.cancel).await?.into_iter().collect();
-    let lacking: Vec<_> = source
-        .backups(&context.cancel)
-        .await?
-        .into_iter()
-        .filter(|id| !held.contains(id))
-        .collect();
+    let all = source.backups(&context.cancel).await?;
     let mut outcome = CopyOutcome {
         from: from.to_owned(),
         to: to.to_owned(),
@@ -44,15 +39,19 @@ pub async fn copy(context: &Context, vault: &Vault, from: &str, to: &str, dry_ru
         objects_present: 0,
     };
     let done = AtomicU64::new(0);
-    for id in lacking {
+    for id in all {
+        let was_there = held.contains(&id);
         let progress = |bytes| {
             let sum = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
             context.progress("copy", sum, None);
         };
         let counts = copy_manifest(source, target, &id, dry_run, &progress, &context.cancel).await?;
-        outcome.backups_copied.push(id.to_string());
-        outcome.objects_copied += counts.objects_copied;
-        outcome.bytes_copied += counts.bytes_copied;
+        // Of a backup that is there, only what went missing is copied: its manifest alone is nothing new.
+        if !was_there || counts.objects_copied > 1 {
+            outcome.backups_copied.push(id.to_string());
+            outcome.objects_copied += counts.objects_copied;
+            outcome.bytes_copied += counts.bytes_copied;
+        }
         outcome.objects_present += counts.objects_present;
     }
     Ok(outcome)

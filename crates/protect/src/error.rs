@@ -122,6 +122,7 @@ impl From<ballast_repository::RepositoryError> for ProtectError {
             }
             R::WrongKey { .. } => Self::new(ErrorKind::WrongKey, message)
                 .hint("use the passphrase or key file the repository was created with; see [key] in the configuration"),
+            R::Foreign { .. } => Self::usage(message).hint("choose an empty place for a new repository"),
             R::Different { .. } => Self::usage(message).hint("give each set of repositories a place of its own"),
             R::TooNew { .. } => Self::failed(message).hint("use the version of ballast that wrote it, or a later one"),
             R::Damaged { .. } | R::Missing { .. } => Self::new(ErrorKind::Damaged, message)
@@ -147,7 +148,13 @@ impl From<ballast_mysql::MysqlError> for ProtectError {
             return cancelled.into();
         }
         let hint = error.hint();
-        let made = Self::failed(chain(&error));
+        const CLONE_RUNS: u16 = 3634;
+        let kind = if error.server_code() == Some(CLONE_RUNS) {
+            ErrorKind::Held
+        } else {
+            ErrorKind::Failed
+        };
+        let made = Self::new(kind, chain(&error));
         match hint {
             Some(hint) => made.hint(hint),
             None => made,

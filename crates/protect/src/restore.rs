@@ -1,28 +1,29 @@
 //! Carries out a restore plan. What is not finished lies in a folder of its own inside the target, which no server would take for a
 //! data directory; it moves to its place only after the proof, and it is taken away when anything fails.
 
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+mod place;
+
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ballast_base::{run_blocking, sync_dir};
-use ballast_mysql::{DirectoryLayout, FilePath};
+use ballast_base::{run_blocking, spawn};
+use ballast_mysql::{DirectoryLayout, FileKind, FilePath, LayoutFile};
 use ballast_repository::{BackupId, BackupReader};
 use jiff::Timestamp;
 
+use self::place::{Place, failed, private_dir, sync_tree};
 use crate::context::{Context, StepTime};
 use crate::error::{ErrorKind, ProtectError, Result};
-use crate::mysql::leftover::end_servers;
 use crate::mysql::proof::{self, Proof, Proved};
 use crate::mysql::record::PhysicalRecord;
 use crate::position::Position;
-use crate::restore_plan::{RestorePlan, UNFINISHED};
+use crate::restore_plan::RestorePlan;
 
-/// Tablespaces that lay outside the donor's data directory come to lie in this folder; the server finds them by itself.
+/// Undo and system tablespaces that lay outside the donor's data directory come to lie in this folder inside the copy; the server
+/// finds them by itself.
 const EXTERNAL: &str = "external-tablespaces";
-/// Moved last: without it no server starts on the directory.
-const LAST: &str = "ibdata1";
 
 /// What a restore came to.
 #[derive(Debug, serde::Serialize)]
@@ -67,9 +68,18 @@ pub async fn restore(context: &Context, plan: RestorePlan) -> Result<RestoreOutc
 async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Result<RestoreOutcome> {
     let mut steps = context.steps();
     let record = steps.run("download", download(context, plan, place)).await?;
+    // What counts is the sync of `finish`; this one only lets the disk begin while the server recovers.
+    let unfinished = place.unfinished.clone();
+    let early = spawn("write out", async move {
+        run_blocking("write out", move || drop(sync_tree(&unfinished))).await
+    });
     let proved = steps
-        .run("prove", proof::prove(context, plan, &record, &place.unfinished))
+        .run(
+            "prove",
+            proof::prove(context, plan, &record, &place.unfinished, &place.outside),
+        )
         .await?;
+    early.join().await??;
     if !proved.proof.holds() {
         return Err(unproved(plan, &proved));
     }
@@ -87,8 +97,8 @@ async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Resu
             position: plan.backup.position.clone(),
         },
         proof: proved.proof,
-        start_command: start_command(plan, &record),
-        ownership: format!("chown -R mysql:mysql {}", shell_word(&plan.target)),
+        start_command: start_command(plan, &record, &place.outside),
+        ownership: ownership(plan, &place.outside),
         steps,
         seconds,
     })
@@ -115,97 +125,6 @@ fn unproved(plan: &RestorePlan, proved: &Proved) -> ProtectError {
     .hint("restore another backup with --backup ID, and check the stored bytes with: ballast verify")
 }
 
-/// The target while it is not finished.
-#[derive(Debug)]
-struct Place {
-    target: PathBuf,
-    unfinished: PathBuf,
-    /// The target itself was made by this restore.
-    made: bool,
-    replaces: Vec<String>,
-}
-
-impl Place {
-    async fn prepare(context: &Context, plan: &RestorePlan) -> Result<Self> {
-        let target = plan.target.clone();
-        let unfinished = target.join(UNFINISHED);
-        let made = !target.exists();
-        if made {
-            private_dir(&target, true)?;
-        } else if unfinished.exists() {
-            // What an interrupted restore left.
-            end_servers(context, &unfinished).await?;
-            std::fs::remove_dir_all(&unfinished).map_err(failed("remove", &unfinished))?;
-        }
-        private_dir(&unfinished, false)?;
-        Ok(Self {
-            target,
-            unfinished,
-            made,
-            replaces: plan.replaces.clone(),
-        })
-    }
-
-    /// Removes what is not finished. What cannot be removed is told: it must not pass for a restored directory.
-    fn clear(&self, context: &Context) {
-        let gone = std::fs::remove_dir_all(&self.unfinished);
-        if let Err(error) = gone.and_then(|()| {
-            if self.made {
-                std::fs::remove_dir(&self.target)
-            } else {
-                Ok(())
-            }
-        }) {
-            let what = format!(
-                "the unfinished folder \"{}\" could not be removed: {error}",
-                self.unfinished.display()
-            );
-            context.warn(
-                what,
-                Some("it is not a restored directory; remove it by hand".to_owned()),
-            );
-        }
-    }
-
-    /// Makes every byte durable, then moves the directory to its place.
-    async fn finish(&self, context: &Context) -> Result<()> {
-        let (target, unfinished, replaces) = (self.target.clone(), self.unfinished.clone(), self.replaces.clone());
-        context.cancel.check()?;
-        run_blocking("finish restore", move || {
-            sync_tree(&unfinished)?;
-            for name in &replaces {
-                let old = target.join(name);
-                let removed = if old.is_dir() && !old.is_symlink() {
-                    std::fs::remove_dir_all(&old)
-                } else {
-                    std::fs::remove_file(&old)
-                };
-                removed.map_err(failed("remove", &old))?;
-            }
-            let mut names = Vec::new();
-            for entry in std::fs::read_dir(&unfinished).map_err(failed("read", &unfinished))? {
-                names.push(entry.map_err(failed("read", &unfinished))?.file_name());
-            }
-            names.sort_by_key(|name| name == LAST);
-            for name in names {
-                move_in_place(&unfinished.join(&name), &target.join(&name))?;
-            }
-            std::fs::remove_dir(&unfinished).map_err(failed("remove", &unfinished))?;
-            sync_dir(&target)
-                .map_err(|error| ProtectError::failed("make the restored directory durable").because(error))
-        })
-        .await?
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the folder is synced by the caller, once for all names"
-)]
-fn move_in_place(from: &Path, to: &Path) -> Result<()> {
-    std::fs::rename(from, to).map_err(failed("move", from))
-}
-
 /// Lays the files out and fills them.
 async fn download(context: &Context, plan: &RestorePlan, place: &Place) -> Result<PhysicalRecord> {
     let id = BackupId::parse(&plan.backup.id)
@@ -218,7 +137,10 @@ async fn download(context: &Context, plan: &RestorePlan, place: &Place) -> Resul
             format!("backup \"{id}\" has a record that does not fit its files"),
         ));
     }
-    let paths = lay_out(&place.unfinished, &record.layout)?;
+    if record.layout.files.iter().any(goes_outside) {
+        place.open_outside()?;
+    }
+    let paths = lay_out(place, &record.layout)?;
     for (path, file) in paths.iter().zip(&manifest.files) {
         let made = std::fs::OpenOptions::new()
             .write(true)
@@ -255,12 +177,14 @@ async fn download(context: &Context, plan: &RestorePlan, place: &Place) -> Resul
 }
 
 /// Makes the folders and the empty files; gives the path of each file of the layout, in its order.
-fn lay_out(root: &Path, layout: &DirectoryLayout) -> Result<Vec<PathBuf>> {
+fn lay_out(place: &Place, layout: &DirectoryLayout) -> Result<Vec<PathBuf>> {
+    let root = place.unfinished.as_path();
     let mut paths = Vec::new();
     for (number, file) in layout.files.iter().enumerate() {
         paths.push(match &file.path {
             FilePath::Inside(path) => inside(root, path)?,
-            FilePath::External(path) => inside(root, &external(number, path))?,
+            FilePath::External(path) if goes_outside(file) => inside(&place.outside, &external(number, path))?,
+            FilePath::External(path) => inside(root, &Path::new(EXTERNAL).join(external(number, path)))?,
         });
     }
     for folder in &layout.folders {
@@ -282,9 +206,14 @@ fn lay_out(root: &Path, layout: &DirectoryLayout) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// A table's own or a general tablespace from outside stays outside: a server refuses it inside a data directory.
+fn goes_outside(file: &LayoutFile) -> bool {
+    matches!(file.path, FilePath::External(_)) && file.kind == FileKind::Tablespace
+}
+
 /// The last folder is kept: for a table with a data directory of its own it is the name of the schema.
 fn external(number: usize, path: &Path) -> PathBuf {
-    let mut place = Path::new(EXTERNAL).join(number.to_string());
+    let mut place = PathBuf::from(number.to_string());
     place.extend(path.parent().and_then(Path::file_name));
     place.extend(path.file_name());
     place
@@ -309,42 +238,24 @@ fn inside(root: &Path, path: &Path) -> Result<PathBuf> {
     Ok(whole)
 }
 
-fn private_dir(path: &Path, recursive: bool) -> Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(recursive)
-        .mode(0o750)
-        .create(path)
-        .map_err(failed("create folder", path))
-}
-
-/// Syncs every file and folder under `root`, the folders last.
-fn sync_tree(root: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(root).map_err(failed("read", root))? {
-        let entry = entry.map_err(failed("read", root))?;
-        let path = entry.path();
-        let kind = entry.file_type().map_err(failed("look at", &path))?;
-        if kind.is_dir() {
-            sync_tree(&path)?;
-        } else if kind.is_file() {
-            std::fs::File::open(&path)
-                .and_then(|file| file.sync_all())
-                .map_err(failed("sync", &path))?;
-        }
+fn ownership(plan: &RestorePlan, outside: &Path) -> String {
+    let mut command = format!("chown -R mysql:mysql {}", shell_word(&plan.target));
+    if outside.exists() {
+        command = format!("{command} {}", shell_word(outside));
     }
-    sync_dir(root).map_err(|error| ProtectError::failed("make the restored directory durable").because(error))
+    command
 }
 
-fn failed<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> ProtectError + 'a {
-    move |error| ProtectError::failed(format!("{step} \"{}\"", path.display())).because(error)
-}
-
-fn start_command(plan: &RestorePlan, record: &PhysicalRecord) -> String {
+fn start_command(plan: &RestorePlan, record: &PhysicalRecord, outside: &Path) -> String {
     const USUAL: [(&str, &str); 3] = [
         ("innodb_page_size", "16384"),
         ("innodb_data_file_path", "ibdata1:12M:autoextend"),
         ("lower_case_table_names", "0"),
     ];
     let mut command = format!("mysqld --user=mysql --datadir={}", shell_word(&plan.target));
+    if outside.exists() {
+        command.push_str(&format!(" --innodb-directories={}", shell_word(outside)));
+    }
     for (name, usual) in USUAL {
         if let Some(value) = record.settings.get(name).filter(|value| *value != usual) {
             command.push_str(&format!(
@@ -382,7 +293,7 @@ mod tests {
         }
         assert_eq!(
             external(3, Path::new("/mnt/fast/balance/t.ibd")),
-            Path::new("external-tablespaces/3/balance/t.ibd")
+            Path::new("3/balance/t.ibd")
         );
     }
 

@@ -9,7 +9,7 @@ use ballast_repository::{BackupId, Repository};
 use crate::catalog::{BackupState, BackupSummary, list};
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
-use crate::vault::Vault;
+use crate::vault::{Vault, real_path};
 
 /// A restore keeps what is not finished in a folder of this name in its target. Not a hidden one: the server does not look for
 /// tablespaces in a path with such a folder in it.
@@ -115,6 +115,7 @@ pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreReq
     let RestoreTarget::DataDir(target) = &request.target;
     let target = std::path::absolute(target)
         .map_err(|error| ProtectError::usage(format!("target \"{}\"", target.display())).because(error))?;
+    refuse_repository(vault, &target)?;
     let replaces = look(&target, request.replace)?;
     let (bytes_needed, bytes_free) = (
         backup.bytes_source.unwrap_or_default() + HEADROOM_BYTES,
@@ -180,6 +181,18 @@ fn choose(context: &Context, request: &RestoreRequest, backups: Vec<BackupSummar
         return Err(ProtectError::new(ErrorKind::Damaged, message)
             .hint("restore an older one by its name with --backup ID; see all that is damaged with: ballast verify"));
     }
+    let incomplete: Vec<_> = backups
+        .iter()
+        .take_while(|backup| backup.state != BackupState::Good)
+        .collect();
+    if let Some(newest) = incomplete.first() {
+        let (id, missing) = (&newest.id, newest.missing.join(", "));
+        let message = format!(
+            "{} newer backups are passed over: they are incomplete (\"{id}\" lacks {missing})",
+            incomplete.len()
+        );
+        context.warn(message, Some(format!("restore the newest of them with: --backup {id}")));
+    }
     backups
         .into_iter()
         .find(|backup| backup.state == BackupState::Good)
@@ -200,6 +213,29 @@ fn holder<'a>(vault: &'a Vault, request: &RestoreRequest, backup: &BackupSummary
         format!("repository \"{name}\" does not hold backup \"{}\"", backup.id),
     )
     .hint(format!("it is in: {}", backup.repositories.join(", "))))
+}
+
+/// A target that is, holds or lies in a repository would destroy it.
+fn refuse_repository(vault: &Vault, target: &Path) -> Result<()> {
+    let real = real_path(target);
+    for repository in vault.repositories() {
+        let Some(folder) = repository
+            .location()
+            .strip_prefix("file://")
+            .map(|path| real_path(Path::new(path)))
+        else {
+            continue;
+        };
+        if folder.starts_with(&real) || real.starts_with(&folder) {
+            let message = format!(
+                "target \"{}\" and repository \"{}\" lie in each other",
+                target.display(),
+                repository.name()
+            );
+            return Err(ProtectError::usage(message).hint("restore to a folder of its own"));
+        }
+    }
+    Ok(())
 }
 
 /// What stands in the target's place; refused unless it may go. What an interrupted restore left is always taken away.

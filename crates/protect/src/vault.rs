@@ -1,5 +1,7 @@
 //! The repositories of one configuration, opened. Some may be out of reach: work goes on with the others, and they are named.
 
+use std::path::{Path, PathBuf};
+
 use ballast_repository::{Lock, Presence, Repository, RepositoryError, create_all};
 use ballast_storage::Presence as StorePresence;
 
@@ -21,6 +23,9 @@ pub struct LostRepository {
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// It answered, and what it holds is damaged.
+    #[serde(skip)]
+    pub(crate) damaged: bool,
 }
 
 /// What `init` did at one place.
@@ -52,6 +57,7 @@ impl Vault {
             tested.map_err(|error| named(&repository.name, error.into()))?;
             places.push((repository.name.clone(), store));
         }
+        refuse_same_place(places.iter().map(|(name, store)| (name.as_str(), store.location())))?;
         let created = create_all(places, &lock(key), &context.cancel).await?;
         Ok(created
             .into_iter()
@@ -84,6 +90,11 @@ impl Vault {
                 Err(error) => failed.push((settings.name.clone(), error)),
             }
         }
+        refuse_same_place(
+            opened
+                .iter()
+                .map(|repository| (repository.name(), repository.location())),
+        )?;
         if opened.is_empty() {
             // The first failure decides the exit code; the others are named with it.
             let mut failed = failed.into_iter();
@@ -147,6 +158,7 @@ impl LostRepository {
             name,
             message: chain(error),
             hint: error.hint_text().map(str::to_owned),
+            damaged: error.kind() == ErrorKind::Damaged,
         }
     }
 }
@@ -173,4 +185,35 @@ fn lock(key: &KeyMaterial) -> Lock {
 /// Says which repository an error is about.
 fn named(name: &str, error: ProtectError) -> ProtectError {
     error.about(&format!("repository \"{name}\""))
+}
+
+/// Two repositories at one place are one: counted as two they would be a lie.
+fn refuse_same_place<'a>(places: impl Iterator<Item = (&'a str, String)>) -> Result<()> {
+    let mut seen: Vec<(String, &str)> = Vec::new();
+    for (name, location) in places {
+        let place = match location.strip_prefix("file://") {
+            Some(path) => real_path(Path::new(path)).display().to_string(),
+            None => location.trim_end_matches('/').to_owned(),
+        };
+        if let Some((_, other)) = seen.iter().find(|(known, _)| *known == place) {
+            let message = format!("repositories \"{other}\" and \"{name}\" are the same place: {location}");
+            return Err(ProtectError::usage(message).hint("give each repository a place of its own"));
+        }
+        seen.push((place, name));
+    }
+    Ok(())
+}
+
+/// The path without links, as far as it is there.
+pub(crate) fn real_path(path: &Path) -> PathBuf {
+    for there in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
+            return if rest.as_os_str().is_empty() {
+                real
+            } else {
+                real.join(rest)
+            };
+        }
+    }
+    path.to_owned()
 }

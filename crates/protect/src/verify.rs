@@ -45,10 +45,12 @@ pub struct VerifyFinding {
 impl VerifyReport {
     /// Whether anything is damaged or missing.
     pub fn damaged(&self) -> bool {
-        self.repositories
-            .iter()
-            .flat_map(|repository| &repository.findings)
-            .any(|f| f.severity == Severity::Error)
+        self.lost.iter().any(|lost| lost.damaged)
+            || self
+                .repositories
+                .iter()
+                .flat_map(|repository| &repository.findings)
+                .any(|f| f.severity == Severity::Error)
     }
 }
 
@@ -124,7 +126,7 @@ fn told(repository: &Repository, report: CheckReport) -> RepositoryReport {
             FindingKind::Unused => Severity::Ok,
         },
         message: match finding.kind {
-            FindingKind::Damaged => format!("damaged: {}", finding.message),
+            FindingKind::Damaged => format!("damaged: {}; nothing mends it in place: move it away, then copy it from another repository (ballast copy) or back up again, which stores what is missing", finding.message),
             FindingKind::Missing => format!("missing: {}", finding.message),
             FindingKind::Unknown => format!("unknown: {}", finding.message),
             FindingKind::Unused => format!("unused: {}", finding.message),

@@ -20,6 +20,9 @@ pub enum RepositoryError {
         found: String,
         expected: String,
     },
+    /// Something else lies where a repository should be made.
+    #[error("{location} is not empty: it holds \"{object}\" and no repository")]
+    Foreign { location: String, object: String },
     /// Written by a later version of this program.
     #[error("object \"{object}\" at {location} has format version {found}, and this program reads up to {supported}")]
     TooNew {

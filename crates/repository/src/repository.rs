@@ -16,6 +16,8 @@ use crate::names::{self, BackupId, Named, PackId, RepositoryId, SlotId};
 
 /// Objects asked for in one page.
 pub(crate) const PAGE_OBJECTS: usize = 1000;
+/// What the store's self-test calls its objects.
+const SELF_TEST: &str = "self-test-";
 /// Enough of a manifest to list it, in most cases.
 const FACTS_GUESS_BYTES: u64 = 16 * 1024;
 
@@ -339,18 +341,15 @@ pub async fn create_all(
     Ok(done.into_iter().flatten().collect())
 }
 
-/// Key slots without a stamp are what an interrupted `init` leaves; anything else is not ours to write beside.
+/// Key slots and test objects without a stamp are what an interrupted `init` leaves; anything else is not ours to write beside.
 async fn refuse_foreign(storage: &dyn Storage, cancel: &Cancel) -> Result<()> {
     let found = cancel.race(storage.list("", None, PAGE_OBJECTS)).await??;
-    match found
-        .iter()
-        .find(|object| !matches!(names::parse(&object.name), Named::Key(_)))
-    {
+    let ours = |name: &ObjectName| matches!(names::parse(name), Named::Key(_)) || name.as_str().starts_with(SELF_TEST);
+    match found.into_iter().find(|object| !ours(&object.name)) {
         None => Ok(()),
-        Some(object) => Err(RepositoryError::Different {
+        Some(object) => Err(RepositoryError::Foreign {
             location: storage.location(),
-            found: format!("none, but there is \"{}\"", object.name),
-            expected: "an empty place".to_owned(),
+            object: object.name.to_string(),
         }),
     }
 }

@@ -26,9 +26,9 @@ use crate::names::{self, BackupId};
 use crate::repository::Repository;
 
 /// Pieces that wait for a worker.
-const PIECES_QUEUED_MAX: usize = 64;
+const PIECES_QUEUED_MAX: usize = 256;
 /// Finished packs that wait for the repositories, beside those on their way.
-const PACKS_QUEUED_MAX: usize = 1;
+const PACKS_QUEUED_MAX: usize = 2;
 const NO_CHUNK: u32 = u32::MAX;
 const ZEROES: u32 = u32::MAX - 1;
 

@@ -199,6 +199,7 @@ async fn the_document_is_enough_to_read_a_backup() {
         };
         let columns = [8, 4, 4, 16, 4, 4, 4].map(&mut column);
         assert!(list.0.is_empty() && count == 100);
+        #[expect(clippy::needless_range_loop, reason = "a row of seven columns")]
         for row in 0..count {
             let number = |which: usize| Reader(&columns[which][row]).number(columns[which][row].len());
             let (at, length, skip, pack) = (number(0), number(1), number(2), number(4));

@@ -54,6 +54,36 @@ fn says_what_is_wrong() {
     site.run(&["restore", "nothing", "--to", &target]).expect(5);
 }
 
+/// What would destroy something is refused before anything is touched.
+#[test]
+fn never_destroys_what_is_in_use() {
+    let source = server(MysqlOptions::default());
+    balance::load(&source, 2, 20);
+    let site = Site::new(&source, "").init();
+    site.run(&["backup", "orders"]).expect(0);
+    let running = format!("datadir:{}", source.datadir().display());
+    let output = site
+        .run(&["restore", "orders", "--to", &running, "--replace"])
+        .expect(11);
+    assert!(output.stderr.contains("has files of target"), "{}", output.stderr);
+    assert_eq!(source.value("SELECT COUNT(*) FROM balance.orders_1"), "20");
+    for folder in [site.repository(), site.repository().join("new"), site.program.dir()] {
+        let target = format!("datadir:{}", folder.display());
+        let output = site.run(&["restore", "orders", "--to", &target, "--replace"]).expect(2);
+        assert!(output.stderr.contains("lie in each other"), "{}", output.stderr);
+    }
+    site.verify_clean();
+
+    let mut twice = Site::new(&source, "");
+    let url = format!("file://{}", twice.repository().display());
+    twice.change(
+        "[[repository]]",
+        &format!("[[repository]]\nname = \"again\"\nurl = \"{url}/\"\n\n[[repository]]"),
+    );
+    let output = twice.run(&["init"]).expect(2);
+    assert!(output.stderr.contains("the same place"), "{}", output.stderr);
+}
+
 /// An expected shard that is not there: the backup is kept, named incomplete, and not what a restore takes by itself.
 #[test]
 fn names_the_missing_shard() {

@@ -46,7 +46,7 @@ impl CommitPause {
                 context.cancel.race(context.clock.sleep(TRY_EVERY)).await?;
             }
             if let Some(statement) = long_statement(&mut connection).await? {
-                why = format!("a statement has run for longer than {STATEMENT_LONG_SECONDS} s: {statement}");
+                why = format!("a statement runs for long ({statement})");
                 continue;
             }
             match connection.execute("FLUSH LOCAL TABLES WITH READ LOCK").await {
@@ -84,10 +84,10 @@ impl CommitPause {
     }
 }
 
-/// A statement that has run for long, if this user may see it.
+/// Whose statement has run for long, if this user may see it. Not what it is: statements hold data.
 async fn long_statement(connection: &mut Connection) -> Result<Option<String>> {
     let sql = format!(
-        "SELECT LEFT(INFO, 80) FROM performance_schema.processlist WHERE COMMAND IN ('Query', 'Execute') \
+        "SELECT CONCAT('connection ', ID, ' of ', USER, ', for ', TIME, ' s') FROM performance_schema.processlist WHERE COMMAND IN ('Query', 'Execute') \
          AND TIME >= {STATEMENT_LONG_SECONDS} AND ID <> CONNECTION_ID() AND INFO IS NOT NULL LIMIT 1"
     );
     match connection.value(&sql).await {

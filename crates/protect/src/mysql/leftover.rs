@@ -1,4 +1,5 @@
-//! Private servers that outlived their restore: a restore that is killed cannot end its own.
+//! Servers that run where a restore wants to work: private ones that outlived their restore, because one that is killed cannot end its
+//! own, and those of others.
 
 use std::path::Path;
 use std::time::Duration;
@@ -42,6 +43,26 @@ pub(crate) async fn end_servers(context: &Context, directory: &Path) -> Result<(
         }
     }
     Ok(())
+}
+
+/// A process that has a file under `directory` open. Lock files would not do: a server that was cloned has lost its locks, because
+/// closing any handle on a file gives up a process's lock on it. Others' processes are seen only by root.
+pub(crate) fn user_of(directory: &Path) -> Option<u32> {
+    let real = directory.canonicalize().ok()?;
+    let own = std::process::id();
+    let entries = std::fs::read_dir("/proc").ok()?;
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| *pid != own)
+        .find(|pid| {
+            let Ok(handles) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+                return false;
+            };
+            handles
+                .flatten()
+                .any(|handle| std::fs::read_link(handle.path()).is_ok_and(|file| file.starts_with(&real)))
+        })
 }
 
 fn started_with(argument: &str) -> Vec<Pid> {

@@ -26,6 +26,8 @@ use crate::position::Position;
 
 /// Pages with a wrong checksum that may wait for their second coming.
 const SUSPECTS_MAX: usize = 10_000;
+/// Each is served by a thread of the donor, which reads past the page cache: one alone waits for the disk most of the time.
+const DATA_CONNECTIONS: usize = 2;
 /// Settings a server needs to open the copy; the donor says them or its variables do.
 const SETTINGS: [&str; 5] = [
     "innodb_page_size",
@@ -49,6 +51,8 @@ pub(crate) struct PhysicalCopy {
 /// What is known of the snapshot point.
 struct Snapshot {
     pause: Option<CommitPause>,
+    /// Why there is no pause.
+    why: String,
     before: Position,
     at: Timestamp,
 }
@@ -60,7 +64,11 @@ pub(crate) async fn copy(
     writer: BackupWriter,
     piece_bytes: usize,
 ) -> Result<PhysicalCopy> {
-    let mut stream = CloneStream::start(address, CloneOptions::default(), &context.cancel).await?;
+    let options = CloneOptions {
+        data_connections: DATA_CONNECTIONS,
+        ..CloneOptions::default()
+    };
+    let mut stream = CloneStream::start(address, options, &context.cancel).await?;
     let mut run = Run::new(context, facts, Pieces::new(writer, piece_bytes));
     match drive(context, address, &mut stream, &mut run).await {
         Ok(found) => run.finish(found).await,
@@ -103,18 +111,9 @@ async fn drive(
 
 /// Just before the donor fixes the snapshot.
 async fn hold(context: &Context, address: &ServerAddress) -> Result<Snapshot> {
-    let pause = match CommitPause::begin(context, address).await? {
-        Ok(pause) => Some(pause),
-        Err(why) => {
-            context.warn(
-                format!("commits could not be held, so the position is known within bounds only: {why}"),
-                Some(
-                    "grant RELOAD to the user, and look for long statements; restoring says the exact position"
-                        .to_owned(),
-                ),
-            );
-            None
-        }
+    let (pause, why) = match CommitPause::begin(context, address).await? {
+        Ok(pause) => (Some(pause), String::new()),
+        Err(why) => (None, why),
     };
     let before = match &pause {
         Some(pause) => pause.position.clone(),
@@ -127,6 +126,7 @@ async fn hold(context: &Context, address: &ServerAddress) -> Result<Snapshot> {
     };
     Ok(Snapshot {
         pause,
+        why,
         before,
         at: context.clock.now(),
     })
@@ -142,7 +142,7 @@ struct Found {
 
 /// Just after the donor fixed the snapshot.
 async fn release(context: &Context, address: &ServerAddress, snapshot: Snapshot) -> Result<Found> {
-    let Snapshot { pause, before, at } = snapshot;
+    let Snapshot { pause, why, before, at } = snapshot;
     if let Some(mut pause) = pause {
         let tables = std::mem::take(&mut pause.tables);
         pause.end().await?;
@@ -158,6 +158,11 @@ async fn release(context: &Context, address: &ServerAddress, snapshot: Snapshot)
     let tables = read_tables(&mut connection).await?;
     connection.close().await;
     let same = after == before && !after.gtid_executed.is_empty();
+    if !same {
+        let hint = "grant RELOAD to the user, and look for long statements; restoring says the exact position";
+        let message = format!("commits could not be held, so the position is known within bounds only: {why}");
+        context.warn(message, Some(hint.to_owned()));
+    }
     let at_least = (!same).then_some(before.gtid_executed);
     Ok(Found {
         position: Position {

@@ -57,9 +57,14 @@ pub(crate) async fn prove(
     plan: &RestorePlan,
     record: &PhysicalRecord,
     directory: &Path,
+    outside: &Path,
 ) -> Result<Proved> {
+    let mut settings = record.settings.clone();
+    if outside.exists() {
+        settings.insert("innodb_directories".to_owned(), outside.display().to_string());
+    }
     let options = ThrowawayOptions {
-        settings: record.settings.clone(),
+        settings,
         run_as: rustix::process::geteuid().is_root().then(|| "root".to_owned()),
         start_wait: START_WAIT_MAX,
         stop_wait: STOP_WAIT_MAX,

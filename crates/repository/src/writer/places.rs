@@ -13,7 +13,7 @@ use crate::pack::FinishedPack;
 use crate::repository::Repository;
 
 /// Packs on their way at once.
-const PACKS_AT_ONCE: usize = 3;
+const PACKS_AT_ONCE: usize = 4;
 
 /// One repository while it is written to.
 #[derive(Debug)]
