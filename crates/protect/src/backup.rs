@@ -56,7 +56,10 @@ pub async fn backup_in_pieces(
     let begin = BackupWriter::begin(vault.repositories().to_vec(), workers(), &context.cancel);
     let writer = steps.run("index", begin).await?;
     let copy = steps
-        .run("copy", physical::copy(context, &address, &facts, writer, piece_bytes))
+        .run(
+            "copy",
+            Box::pin(physical::copy(context, &address, &facts, writer, piece_bytes)),
+        )
         .await?;
     let missing = missing(source, &copy);
     let described = |position, copy: &PhysicalCopy| BackupFacts {

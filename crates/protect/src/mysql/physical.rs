@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ballast_mysql::{
     ChecksumAlgorithm, CloneEvent, CloneOptions, CloneState, CloneStream, DataBlock, Disposition, Facts, FileMap,
@@ -26,6 +27,10 @@ use crate::position::Position;
 
 /// Pages with a wrong checksum that may wait for their second coming.
 const SUSPECTS_MAX: usize = 10_000;
+/// The server's error number for "too many concurrent clone operations".
+const OTHER_CLONE_RUNS: u16 = 3634;
+const OTHER_CLONE_WAIT_MAX: Duration = Duration::from_secs(60);
+const OTHER_CLONE_ASK_EVERY: Duration = Duration::from_millis(500);
 /// Each is served by a thread of the donor, which reads past the page cache: one alone waits for the disk most of the time.
 const DATA_CONNECTIONS: usize = 2;
 /// Settings a server needs to open the copy; the donor says them or its variables do.
@@ -68,7 +73,7 @@ pub(crate) async fn copy(
         data_connections: DATA_CONNECTIONS,
         ..CloneOptions::default()
     };
-    let mut stream = CloneStream::start(address, options, &context.cancel).await?;
+    let mut stream = start(context, address, options).await?;
     let mut run = Run::new(context, facts, Pieces::new(writer, piece_bytes));
     match drive(context, address, &mut stream, &mut run).await {
         Ok(found) => run.finish(found).await,
@@ -76,6 +81,19 @@ pub(crate) async fn copy(
             // The donor allows one clone at a time: told of the end, it is free for the next at once.
             stream.abort().await;
             Err(error)
+        }
+    }
+}
+
+/// Starts the clone. A donor that has not noticed yet that the last one was cut off refuses another for a while.
+async fn start(context: &Context, address: &ServerAddress, options: CloneOptions) -> Result<CloneStream> {
+    let give_up_at = context.clock.elapsed() + OTHER_CLONE_WAIT_MAX;
+    loop {
+        match CloneStream::start(address, options, &context.cancel).await {
+            Err(error) if error.server_code() == Some(OTHER_CLONE_RUNS) && context.clock.elapsed() < give_up_at => {
+                context.cancel.race(context.clock.sleep(OTHER_CLONE_ASK_EVERY)).await?;
+            }
+            started => return Ok(started?),
         }
     }
 }
