@@ -3,6 +3,7 @@
 //! Nothing here knows what the floors above keep or promise.
 
 mod address;
+mod client;
 mod clone;
 mod connection;
 mod error;
@@ -16,6 +17,7 @@ mod throwaway;
 mod wire;
 
 pub use address::{ServerAddress, TlsMode};
+pub use client::{HOST_ATTRIBUTE, PID_ATTRIBUTE, PROGRAM_ATTRIBUTE, SINCE_ATTRIBUTE};
 pub use clone::{
     CloneEvent, CloneOptions, CloneState, CloneStream, DataBlock, DirectoryLayout, Disposition, FileChange,
     FileDescriptor, FileKind, FileMap, FilePath, LayoutFile, PageCompression, RecoveryStatus, StateDescriptor,

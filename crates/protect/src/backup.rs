@@ -1,11 +1,13 @@
 //! One backup from start to recorded end.
 
 use ballast_base::format_bytes;
+use ballast_mysql::{Facts, ServerAddress};
 use ballast_repository::{BackupId, BackupWriter, WrittenBackup};
 
 use crate::catalog::{BackupFacts, BackupSummary};
-use crate::context::{Context, StepTime};
+use crate::context::{Context, StepTime, Steps};
 use crate::error::{ProtectError, Result, chain};
+use crate::mysql::lease::Lease;
 use crate::mysql::physical::{self, PhysicalCopy};
 use crate::mysql::pieces::PIECE_BYTES;
 use crate::mysql::preflight::{address, preflight};
@@ -49,6 +51,31 @@ pub async fn backup_in_pieces(
     let mut steps = context.steps();
     let address = address(source)?;
     let facts = steps.run("preflight", preflight(context, source, &address)).await?;
+    let lease = Lease::take(context, &source.name, &address).await?;
+    let outcome = Box::pin(backup_held(
+        context,
+        vault,
+        source,
+        piece_bytes,
+        (&address, &facts),
+        steps,
+    ))
+    .await;
+    if let Some(lease) = lease {
+        lease.release().await?;
+    }
+    outcome
+}
+
+/// The backup itself, of a server that nobody else backs up meanwhile.
+async fn backup_held(
+    context: &Context,
+    vault: &Vault,
+    source: &SourceSettings,
+    piece_bytes: usize,
+    (address, facts): (&ServerAddress, &Facts),
+    mut steps: Steps,
+) -> Result<BackupOutcome> {
     warn_of_space(context, vault, facts.data_bytes()).await?;
     let started_at = context.clock.now();
     let id = BackupId::new(started_at);
@@ -58,7 +85,7 @@ pub async fn backup_in_pieces(
     let copy = steps
         .run(
             "copy",
-            Box::pin(physical::copy(context, &address, &facts, writer, piece_bytes)),
+            Box::pin(physical::copy(context, address, facts, writer, piece_bytes)),
         )
         .await?;
     let missing = missing(source, &copy);

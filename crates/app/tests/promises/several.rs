@@ -2,9 +2,10 @@ use std::time::{Duration, Instant};
 
 use ballast_testkit::dataset::balance;
 use ballast_testkit::s3::{S3Options, S3Server};
-use ballast_testkit::servers::MysqlOptions;
+use ballast_testkit::servers::{MysqlOptions, MysqlServer};
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::site::{Site, churn, files, server};
+use crate::site::{Site, churn, files, rounds, server};
 
 /// A folder and a bucket at once. The bucket's server dies in the middle of a backup.
 #[test]
@@ -53,4 +54,63 @@ fn one_repository_down_never_costs_the_other() {
     let restored = site.restore(&["--from-repository", "cloud", "--backup", id]);
     assert_eq!(restored["repository"], "cloud");
     assert_eq!(restored["proof"]["position_equal"], true, "{restored}");
+}
+
+/// Two backups that start together, the second also under another name of the source and from another configuration.
+#[test]
+fn one_backup_of_a_server_at_a_time() {
+    let source = server(MysqlOptions::default());
+    balance::load(&source, 12, 2_000);
+    let site = Site::new(&source, "").init();
+    let mut other = Site::new(&source, "");
+    other.change("name = \"orders\"", "name = \"again\"");
+    let other = other.init();
+    for round in 0..rounds(3) {
+        let runs = [
+            site.program.spawn(["backup", "orders"]),
+            other.program.spawn(["backup", "again"]),
+        ];
+        let mut codes = runs.map(|run| run.wait().code);
+        codes.sort();
+        // Both, where the first was through before the second asked.
+        assert!(
+            codes == [Some(0), Some(11)] || codes == [Some(0), Some(0)],
+            "round {round}: {codes:?}"
+        );
+    }
+
+    let running = site.program.spawn(["backup", "orders"]);
+    let pid = running.pid();
+    until_locked(&source);
+    // Stopped, so that it is not through while the other one asks.
+    signal(pid, Signal::STOP);
+    let held = other.run(&["backup", "again", "--json"]).expect(11);
+    signal(pid, Signal::CONT);
+    let named = format!("source \"again\" is being backed up by process {pid} on host \"");
+    assert!(
+        held.stderr.contains(&named) && held.stderr.contains("\" since 20"),
+        "{}",
+        held.stderr
+    );
+    assert!(held.stdout.contains("\"code\":11"), "{}", held.stdout);
+    running.wait().expect(0);
+
+    let running = site.program.spawn(["backup", "orders"]);
+    until_locked(&source);
+    running.kill_after(Duration::ZERO);
+    other.run(&["backup", "again"]).expect(0);
+    site.verify_clean();
+    other.verify_clean();
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+fn until_locked(source: &MysqlServer) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while source.value("SELECT IS_FREE_LOCK('ballast backup')") == "1" {
+        assert!(Instant::now() < deadline, "no backup took the lock");
+    }
 }

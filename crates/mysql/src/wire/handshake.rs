@@ -109,7 +109,7 @@ pub(crate) fn login_request(capabilities: CapabilityFlags, user: &str, plugin: &
         .then(|| AuthPlugin::from_bytes(plugin));
     let attributes = capabilities
         .contains(CapabilityFlags::CLIENT_CONNECT_ATTRS)
-        .then(|| [("program_name".to_owned(), "ballast".to_owned())].into());
+        .then(|| crate::client::attributes().into_iter().collect());
     let mut bytes = Vec::new();
     HandshakeResponse::new(
         Some(proof),
