@@ -11,31 +11,26 @@
 //! # What it must not change
 //! No binary log is written and no replication starts, so `gtid_executed` stays what recovery found.
 //!
-//! Dropped, the server is killed and its folder removed. `stop` is the way to a directory another server may use.
+//! Dropped, the server is killed and its folder removed; what a killed process could not take away, the next start does.
+//! `stop` is the way to a directory another server may use.
+
+mod scratch;
 
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File};
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use ballast_base::{Cancel, Clock as _, SystemClock, random_hex};
+use ballast_base::{Cancel, Clock as _, SystemClock};
 use tokio::process::{Child, Command};
 
+use self::scratch::Scratch;
 use crate::{Connection, Flavour, MysqlError, ServerAddress, ServerVersion};
 
 /// `mysqld --version` answers within this time.
 const VERSION_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How often a starting server is asked whether it is ready.
 const READY_EVERY: Duration = Duration::from_millis(100);
-/// How much of the end of its log an error shows.
-const LOG_TAIL_BYTES: u64 = 4096;
-const LOG_NAME: &str = "log";
-const LOG_TAIL_LINES: usize = 20;
-/// The operating system's limit on the path of a socket is 108 bytes with its end.
-const SOCKET_BYTES_MAX: usize = 107;
 const NO_KEYS: [&str; 3] = [
     "--loose-auto-generate-certs=OFF",
     "--loose-sha256-password-auto-generate-rsa-keys=OFF",
@@ -132,8 +127,9 @@ pub struct ThrowawayServer {
 impl ThrowawayServer {
     /// Starts it and waits until it answers, recovery included.
     pub async fn start(binary: &ServerBinary, options: ThrowawayOptions, cancel: &Cancel) -> Result<Self, MysqlError> {
+        scratch::sweep(&options.scratch, cancel).await?;
         let scratch = Scratch::create(&options.scratch, options.run_as.as_deref())?;
-        let address = ServerAddress::local(scratch.path.join("s"), "root");
+        let address = ServerAddress::local(scratch.socket(), "root");
         let child = clean_command(&binary.path)
             .args(arguments(binary, &options, &scratch)?)
             .current_dir(&scratch.path)
@@ -242,7 +238,7 @@ fn arguments(binary: &ServerBinary, options: &ThrowawayOptions, scratch: &Scratc
     let mut arguments = vec![
         "--no-defaults".to_owned(),
         format!("--datadir={}", text(&options.data_directory)?),
-        format!("--socket={folder}/s"),
+        format!("--socket={}", text(&scratch.socket())?),
         format!("--pid-file={folder}/pid"),
         format!("--tmpdir={folder}"),
         "--skip-networking".to_owned(),
@@ -288,93 +284,4 @@ fn arguments(binary: &ServerBinary, options: &ThrowawayOptions, scratch: &Scratc
             .map(|(name, value)| format!("--{}={value}", name.replace('_', "-"))),
     );
     Ok(arguments)
-}
-
-/// The server's own folder.
-#[derive(Debug)]
-struct Scratch {
-    path: PathBuf,
-}
-
-impl Scratch {
-    fn create(parent: &Path, owner: Option<&str>) -> Result<Self, MysqlError> {
-        let path = parent.join(format!("ballast-{}", random_hex(6)));
-        let failed = |step| {
-            let path = path.clone();
-            move |source| MysqlError::File { step, path, source }
-        };
-        // A name that is there already is an error: the folder must be ours alone.
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(failed("create folder"))?;
-        let scratch = Self { path: path.clone() };
-        if scratch.path.as_os_str().len() + "/s".len() > SOCKET_BYTES_MAX {
-            return Err(MysqlError::Unsupported {
-                what: format!("folder \"{}\" is too long for a socket", parent.display()),
-                hint: "choose a shorter scratch folder, such as /tmp".to_owned(),
-            });
-        }
-        if let Some(name) = owner {
-            let (user, group) = find_account(name)?;
-            std::os::unix::fs::chown(&path, Some(user), Some(group)).map_err(failed("give away folder"))?;
-        }
-        Ok(scratch)
-    }
-
-    fn create_log(&self) -> Result<File, MysqlError> {
-        let path = self.path.join(LOG_NAME);
-        let created = File::options().create_new(true).append(true).mode(0o600).open(&path);
-        created.map_err(|source| MysqlError::File {
-            step: "create file",
-            path,
-            source,
-        })
-    }
-
-    fn log_tail(&self) -> String {
-        let read = || {
-            let mut file = File::open(self.path.join(LOG_NAME)).ok()?;
-            let length = file.metadata().ok()?.len();
-            file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES))).ok()?;
-            let mut bytes = Vec::new();
-            file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes).ok()?;
-            Some(String::from_utf8_lossy(&bytes).into_owned())
-        };
-        let text = read().unwrap_or_else(|| "(no log was written)".to_owned());
-        let lines: Vec<&str> = text.lines().collect();
-        lines
-            .get(lines.len().saturating_sub(LOG_TAIL_LINES)..)
-            .unwrap_or_default()
-            .join("\n")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Nothing of worth is in it, and there is nobody to tell.
-        drop(std::fs::remove_dir_all(&self.path));
-    }
-}
-
-/// The numbers of a system account.
-fn find_account(name: &str) -> Result<(u32, u32), MysqlError> {
-    const ACCOUNTS: &str = "/etc/passwd";
-    let accounts = std::fs::read_to_string(ACCOUNTS).map_err(|source| MysqlError::File {
-        step: "read accounts",
-        path: ACCOUNTS.into(),
-        source,
-    })?;
-    let numbers = |line: &str| {
-        let mut fields = line.split(':');
-        (fields.next()? == name).then_some(())?;
-        Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
-    };
-    accounts
-        .lines()
-        .find_map(numbers)
-        .ok_or_else(|| MysqlError::Unsupported {
-            what: format!("there is no system account \"{name}\""),
-            hint: "name the account that the server is to run as, often mysql".to_owned(),
-        })
 }

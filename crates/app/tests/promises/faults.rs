@@ -1,4 +1,5 @@
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use ballast_testkit::chaos_proxy::ChaosProxy;
 use ballast_testkit::dataset::balance;
@@ -180,4 +181,49 @@ fn a_killed_restore_is_not_a_restored_directory() {
             again.expect(0);
         }
     }
+}
+
+/// A restore that is killed while its private server runs leaves that server and its folder; any later restore takes both away.
+#[test]
+fn a_killed_restore_leaves_no_server_and_no_folder_for_long() {
+    let source = server(MysqlOptions::default());
+    balance::load(&source, 8, 500);
+    let site = Site::new(&source, "").init();
+    site.run(&["backup", "orders"]).expect(0);
+    let killed = site.program.dir().join("killed");
+    let running = site
+        .program
+        .spawn(["restore", "orders", "--to", &format!("datadir:{}", killed.display())]);
+    let data = format!("--datadir={}", killed.join("ballast-unfinished").display());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (server, folder) = loop {
+        assert!(Instant::now() < deadline, "no private server was started");
+        if let Some((pid, arguments)) = process_with(&data) {
+            let socket = arguments.iter().find_map(|argument| argument.strip_prefix("--socket="));
+            break (pid, Path::new(socket.unwrap()).parent().unwrap().to_owned());
+        }
+    };
+    let killed = running.kill_after(Duration::ZERO);
+    assert_eq!(killed.signal, Some(9), "it had ended before");
+    assert!(folder.exists(), "{}", folder.display());
+
+    // To another target: it is not the target that says whose they were.
+    site.restore(&[]);
+    assert!(!folder.exists(), "{} is still there", folder.display());
+    let left = process_with(&data);
+    assert!(left.is_none(), "server {server} still runs: {left:?}");
+}
+
+/// The process that has this argument, and all its arguments.
+fn process_with(argument: &str) -> Option<(u32, Vec<String>)> {
+    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let command = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let parts = command.split(|byte| *byte == 0);
+        let arguments: Vec<String> = parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+        arguments
+            .iter()
+            .any(|part| part == argument)
+            .then_some((pid, arguments))
+    })
 }
