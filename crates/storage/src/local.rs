@@ -5,6 +5,7 @@
 //! can lead a write out of the folder. The root must belong to the user who runs this and be closed to all others.
 //! The root's own path may go through links: what counts is the folder it leads to, and that one is checked.
 
+mod direct;
 mod folder;
 mod walk;
 mod write;

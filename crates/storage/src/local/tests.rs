@@ -169,12 +169,19 @@ async fn foreign_files_are_listed_or_reported_as_strangers() {
     std::fs::write(root.join("packs/two words"), "").unwrap();
     std::fs::write(root.join(OsStr::from_bytes(b"packs/\xff")), "").unwrap();
     std::fs::write(root.join(".hidden/x"), "").unwrap();
+    std::fs::create_dir_all(root.join("manifests/empty")).unwrap();
     assert_eq!(names(&storage).await, ["packs/foreign.txt"]);
     let mut strangers = storage.strangers(10).await.unwrap();
     strangers.sort();
     assert_eq!(
         strangers,
-        [".hidden", "packs/.incoming", "packs/two words", "packs/\u{fffd}"]
+        [
+            ".hidden",
+            "manifests/empty/",
+            "packs/.incoming",
+            "packs/two words",
+            "packs/\u{fffd}"
+        ]
     );
     assert_eq!(storage.strangers(2).await.unwrap().len(), 2);
 }
@@ -280,7 +287,9 @@ async fn a_writer_killed_at_any_moment_leaves_whole_objects_only() {
                 }
             }
             seen = listed.len();
-            assert_eq!(storage.strangers(10).await.unwrap(), [""; 0]);
+            // A writer that was killed before its first object may leave an empty folder.
+            let strangers = storage.strangers(10).await.unwrap();
+            assert!(strangers.iter().all(|name| name.ends_with('/')), "{strangers:?}");
         }
         assert!(
             seen > 15,

@@ -144,6 +144,7 @@ fn kind_of(folder: BorrowedFd<'_>, entry: &rustix::fs::DirEntry) -> io::Result<O
 }
 
 fn find_strangers(folder: OwnedFd, path: &str, limit: usize, strangers: &mut Vec<String>) -> io::Result<()> {
+    let mut empty = true;
     for entry in Dir::read_from(&folder)? {
         let entry = entry?;
         if strangers.len() == limit {
@@ -154,6 +155,7 @@ fn find_strangers(folder: OwnedFd, path: &str, limit: usize, strangers: &mut Vec
         if ours || raw == b"." || raw == b".." {
             continue;
         }
+        empty = false;
         let full = format!("{path}{}", String::from_utf8_lossy(raw));
         let named = ObjectName::new(&full);
         match kind_of(folder.as_fd(), &entry)? {
@@ -169,6 +171,9 @@ fn find_strangers(folder: OwnedFd, path: &str, limit: usize, strangers: &mut Vec
             Some(_) => strangers.push(full),
             None => {}
         }
+    }
+    if empty && !path.is_empty() && strangers.len() < limit {
+        strangers.push(path.to_owned());
     }
     Ok(())
 }

@@ -9,7 +9,7 @@
 //! a lock on its file and the lock dies with its holder.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +18,7 @@ use ballast_base::random_hex;
 use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::direct::write_whole;
 use super::folder::{self, DurableFolders};
 use super::{Root, failed};
 use crate::{ObjectName, StorageError};
@@ -163,7 +164,7 @@ fn create_nameless(folder: BorrowedFd<'_>, last: &str, body: &[u8]) -> io::Resul
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => return Ok(Created::NotThisWay),
         Err(error) => return Err(error.into()),
     };
-    file.write_all(body)?;
+    write_whole(&mut file, body)?;
     file.sync_all()?;
     // By way of /proc, because linking the bare handle needs a privilege.
     let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -190,8 +191,7 @@ fn create_named(incoming: BorrowedFd<'_>, folder: BorrowedFd<'_>, last: &str, bo
     if rustix::fs::fstat(&file)?.st_nlink == 0 {
         return Ok(Created::NotThisWay);
     }
-    let moved = file
-        .write_all(body)
+    let moved = write_whole(&mut file, body)
         .and_then(|()| file.sync_all())
         .and_then(|()| Ok(move_to_name(incoming, &part, folder, last)?));
     if !matches!(moved, Ok(Created::Yes)) {
