@@ -11,7 +11,7 @@ pub const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) const CHUNK_HEAD_BYTES: usize = 5;
 const METHOD_RAW: u8 = 0;
 const METHOD_ZSTD: u8 = 1;
-/// See `docs/decisions` for the measurement.
+/// See the decision record on the zstd level for the measurement.
 const ZSTD_LEVEL: i32 = 1;
 
 /// Names a chunk by its content; keyed, so it tells nothing to who lacks the key.
@@ -42,14 +42,16 @@ impl ChunkPacker {
         out.push(METHOD_ZSTD);
         out.extend_from_slice(&length.to_le_bytes());
         let body = out.len();
-        out.resize(body + zstd::zstd_safe::compress_bound(raw.len()), 0);
-        match self.0.compress_to_buffer(raw, &mut out[body..]) {
-            Ok(packed) if packed < raw.len() => out.truncate(body + packed),
-            _ => {
-                out.truncate(body);
-                out.extend_from_slice(raw);
-                out[head] = METHOD_RAW;
-            }
+        // zstd writes behind what is there, into room that was never filled with zeroes for it.
+        out.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        let mut behind = std::io::Cursor::new(std::mem::take(out));
+        behind.set_position(body as u64);
+        let packed = self.0.compress_to_buffer(raw, &mut behind);
+        *out = behind.into_inner();
+        if !packed.is_ok_and(|packed| packed < raw.len()) {
+            out.truncate(body);
+            out.extend_from_slice(raw);
+            out[head] = METHOD_RAW;
         }
     }
 }

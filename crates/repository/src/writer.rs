@@ -25,8 +25,10 @@ use crate::manifest::Manifest;
 use crate::names::{self, BackupId};
 use crate::repository::Repository;
 
-/// Pieces that wait for a worker.
-const PIECES_QUEUED_MAX: usize = 256;
+/// Pieces handed to a worker at once: waking one for each would cost more than hashing it.
+const BATCH_PIECES: usize = 16;
+/// Batches that wait for a worker.
+const BATCHES_QUEUED_MAX: usize = 8;
 /// Finished packs that wait for the repositories, beside those on their way.
 const PACKS_QUEUED_MAX: usize = 2;
 const NO_CHUNK: u32 = u32::MAX;
@@ -91,6 +93,9 @@ pub struct WrittenBackup {
     pub lost: Vec<LostWriter>,
 }
 
+/// Pieces with their numbers.
+type Batch = Vec<(u32, Bytes)>;
+
 struct Shared {
     repository: Repository,
     table: Mutex<ChunkTable>,
@@ -103,7 +108,9 @@ struct Shared {
 #[derive(Debug)]
 pub struct BackupWriter {
     shared: Arc<Shared>,
-    input: mpsc::Sender<(u32, Bytes)>,
+    input: mpsc::Sender<Batch>,
+    /// Pieces that wait for company.
+    batch: Batch,
     workers: TaskSet<Result<()>>,
     stores: ballast_base::Task<Result<Vec<Place>>>,
     pieces: u32,
@@ -140,7 +147,7 @@ impl BackupWriter {
             pieces: Mutex::default(),
             counts: Mutex::default(),
         });
-        let (input, pieces) = mpsc::channel(PIECES_QUEUED_MAX);
+        let (input, pieces) = mpsc::channel(BATCHES_QUEUED_MAX);
         let (packs_in, packs) = mpsc::channel(PACKS_QUEUED_MAX);
         let pieces = Arc::new(Mutex::new(pieces));
         let mut running = TaskSet::new("pack chunks");
@@ -159,6 +166,7 @@ impl BackupWriter {
         Ok(Self {
             shared,
             input,
+            batch: Batch::new(),
             workers: running,
             stores,
             pieces: 0,
@@ -174,15 +182,25 @@ impl BackupWriter {
                 max: CHUNK_BYTES_MAX as u64,
             });
         }
+        self.cancel.check()?;
         let number = self.pieces;
         self.pieces = number.checked_add(1).ok_or(RepositoryError::TooLarge {
             what: "a backup's count of pieces",
             max: u64::from(u32::MAX),
         })?;
-        if self.cancel.race(self.input.send((number, raw))).await?.is_err() {
-            return Err(self.why_it_ended().await);
+        self.batch.push((number, raw));
+        if self.batch.len() >= BATCH_PIECES {
+            self.hand_on().await?;
         }
         Ok(ChunkNumber(number))
+    }
+
+    async fn hand_on(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        if self.cancel.race(self.input.send(batch)).await?.is_err() {
+            return Err(self.why_it_ended().await);
+        }
+        Ok(())
     }
 
     /// Nobody takes pieces any more: the first error of those who should.
@@ -213,6 +231,7 @@ impl BackupWriter {
         annex: serde_json::Value,
         facts: impl FnOnce(&Written) -> serde_json::Value + Send,
     ) -> Result<WrittenBackup> {
+        self.hand_on().await?;
         // Without a sender the workers see the end of their input.
         drop(std::mem::replace(&mut self.input, mpsc::channel(1).0));
         while let Some(ended) = self.workers.join_next().await {

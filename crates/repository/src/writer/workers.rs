@@ -2,10 +2,9 @@
 
 use std::sync::Mutex;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{NO_CHUNK, Shared, ZEROES, lock};
+use super::{Batch, NO_CHUNK, Shared, ZEROES, lock};
 use crate::chunk::{ChunkId, ChunkPacker, Location};
 use crate::error::{RepositoryError, Result};
 use crate::index::Claim;
@@ -14,7 +13,7 @@ use crate::pack::{FinishedPack, PackBuilder};
 /// A worker: pieces in, packs out, until the input ends.
 pub(super) fn pack_chunks(
     shared: &Shared,
-    pieces: &Mutex<mpsc::Receiver<(u32, Bytes)>>,
+    pieces: &Mutex<mpsc::Receiver<Batch>>,
     packs: &mpsc::Sender<FinishedPack>,
 ) -> Result<()> {
     let keys = shared.repository.keys();
@@ -26,47 +25,51 @@ pub(super) fn pack_chunks(
             .map_err(|_| RepositoryError::NoneLeft { causes: String::new() })
     };
     loop {
-        // One worker waits at the queue, the others at the lock: each gets the next piece as it comes.
+        // One worker waits at the queue, the others at the lock: each gets the next batch as it comes.
         let received = lock(pieces).blocking_recv();
-        let Some((number, raw)) = received else { break };
-        let chunk = if is_zero(&raw) {
-            ZEROES
-        } else {
-            let id = ChunkId::of(keys.chunk_id_key(), &raw);
-            let claim = lock(&shared.table).claim(id);
-            let size = raw.len() as u64;
-            match claim {
-                Claim::Known(chunk) => {
-                    lock(&shared.counts).bytes_reused += size;
-                    chunk
-                }
-                Claim::New(chunk) => {
-                    let entry = builder.add(&mut packer, id, &raw);
-                    let pack = builder.id();
-                    lock(&shared.table).place(
-                        chunk,
-                        Location {
-                            pack,
-                            offset: entry.offset,
-                            stored: entry.stored,
-                        },
-                    );
-                    lock(&shared.counts).bytes_new += size;
-                    if builder.is_full() {
-                        hand_on(std::mem::replace(&mut builder, PackBuilder::new(keys)))?;
-                    }
-                    chunk
-                }
+        let Some(batch) = received else { break };
+        for (number, raw) in batch {
+            let chunk = pack_chunk(shared, &mut packer, &mut builder, &raw);
+            let mut chunks = lock(&shared.pieces);
+            let slot = number as usize;
+            if chunks.len() <= slot {
+                chunks.resize(slot + 1, NO_CHUNK);
             }
-        };
-        let mut chunks = lock(&shared.pieces);
-        let slot = number as usize;
-        if chunks.len() <= slot {
-            chunks.resize(slot + 1, NO_CHUNK);
+            chunks[slot] = chunk;
+            drop(chunks);
+            if builder.is_full() {
+                hand_on(std::mem::replace(&mut builder, PackBuilder::new(keys)))?;
+            }
         }
-        chunks[slot] = chunk;
     }
     if builder.is_empty() { Ok(()) } else { hand_on(builder) }
+}
+
+/// The number of the chunk that `raw` is, which goes into the pack if it is new.
+fn pack_chunk(shared: &Shared, packer: &mut ChunkPacker, builder: &mut PackBuilder, raw: &[u8]) -> u32 {
+    if is_zero(raw) {
+        return ZEROES;
+    }
+    let size = raw.len() as u64;
+    let id = ChunkId::of(shared.repository.keys().chunk_id_key(), raw);
+    let claim = lock(&shared.table).claim(id);
+    match claim {
+        Claim::Known(chunk) => {
+            lock(&shared.counts).bytes_reused += size;
+            chunk
+        }
+        Claim::New(chunk) => {
+            let entry = builder.add(packer, id, raw);
+            let location = Location {
+                pack: builder.id(),
+                offset: entry.offset,
+                stored: entry.stored,
+            };
+            lock(&shared.table).place(chunk, location);
+            lock(&shared.counts).bytes_new += size;
+            chunk
+        }
+    }
 }
 
 fn is_zero(raw: &[u8]) -> bool {
