@@ -32,7 +32,7 @@ const OTHER_CLONE_RUNS: u16 = 3634;
 const OTHER_CLONE_WAIT_MAX: Duration = Duration::from_secs(60);
 const OTHER_CLONE_ASK_EVERY: Duration = Duration::from_millis(500);
 /// Each is served by a thread of the donor, which reads past the page cache: one alone waits for the disk most of the time.
-const DATA_CONNECTIONS: usize = 2;
+const DATA_CONNECTIONS: usize = 4;
 /// Settings a server needs to open the copy; the donor says them or its variables do.
 const SETTINGS: [&str; 5] = [
     "innodb_page_size",
