@@ -79,7 +79,8 @@ Examples:
     List(ListArgs),
     /// Prove the stored bytes without restoring
     #[command(after_help = "\
-Reads every object back and names each one that is damaged, missing or unknown. Exit code 4 if there is damage.
+Reads every object back and names each one that is damaged, missing or unknown, and what to type next. A damaged
+pack is marked in its repository, so that later backups do not use what is in it. Exit code 4 if there is damage.
 
 Examples:
   ballast verify
@@ -98,6 +99,8 @@ Examples:
     Restore(RestoreArgs),
     /// Bring one repository up to another
     #[command(after_help = "\
+Copies the backups it lacks, and of those it has what is missing or what verify found damaged.
+
 Examples:
   ballast copy --from local --to cloud --dry-run
   ballast copy --from local --to cloud")]

@@ -1,4 +1,5 @@
-//! Brings one repository up to another: every backup that it lacks, and every pack that one it has lacks, oldest first.
+//! Brings one repository up to another: every backup that it lacks, and of those it has what is missing or known to be damaged,
+//! oldest first.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ballast_repository::{BackupId, copy_manifest};
 
 use crate::context::Context;
-use crate::error::{ProtectError, Result};
+use crate::error::{ErrorKind, ProtectError, Result};
 use crate::vault::Vault;
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -19,6 +20,8 @@ pub struct CopyOutcome {
     pub bytes_copied: u64,
     /// Packs that were there already, counted once for each backup that names them.
     pub objects_present: u64,
+    /// Of the copied ones, those that were there and damaged.
+    pub objects_replaced: u64,
 }
 
 /// Copies what `to` lacks. A second call goes on where an interrupted one stopped.
@@ -37,22 +40,38 @@ pub async fn copy(context: &Context, vault: &Vault, from: &str, to: &str, dry_ru
         objects_copied: 0,
         bytes_copied: 0,
         objects_present: 0,
+        objects_replaced: 0,
     };
     let done = AtomicU64::new(0);
+    let mut damaged = None;
     for id in all {
         let was_there = held.contains(&id);
         let progress = |bytes| {
             let sum = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
             context.progress("copy", sum, None);
         };
-        let counts = copy_manifest(source, target, &id, dry_run, &progress, &context.cancel).await?;
-        // Of a backup that is there, only what went missing is copied: its manifest alone is nothing new.
-        if !was_there || counts.objects_copied > 1 {
+        let copied = copy_manifest(source, target, &id, dry_run, &progress, &context.cancel).await;
+        let counts = match copied.map_err(ProtectError::from) {
+            Ok(counts) => counts,
+            // Damage in one backup must not keep the others where they are.
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                context.warn(format!("backup {id} is not copied: {error}"), None);
+                damaged.get_or_insert(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        // Of a backup that is there, only what went missing or bad is copied: its manifest alone is nothing new.
+        if !was_there || counts.objects_copied > 1 || counts.objects_replaced > 0 {
             outcome.backups_copied.push(id.to_string());
             outcome.objects_copied += counts.objects_copied;
             outcome.bytes_copied += counts.bytes_copied;
         }
         outcome.objects_present += counts.objects_present;
+        outcome.objects_replaced += counts.objects_replaced;
     }
-    Ok(outcome)
+    match damaged {
+        None => Ok(outcome),
+        Some(error) => Err(error.and("the backups that need nothing damaged were copied")),
+    }
 }

@@ -1,10 +1,13 @@
 //! Proves the stored bytes without restoring: every object of every repository at hand is read back and opened.
+//!
+//! A damaged pack is marked in its repository, so that later backups do not use it; each finding says what to type next.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ballast_repository::{BackupId, CheckReport, CheckScope, FindingKind, Repository};
+use ballast_repository::{BackupId, CheckFinding, CheckReport, CheckScope, FindingKind, Repository};
 
-use crate::catalog::list;
+use crate::catalog::{BackupFacts, list};
 use crate::context::Context;
 use crate::doctor::Severity;
 use crate::error::{ErrorKind, ProtectError, Result};
@@ -38,6 +41,8 @@ pub struct VerifyFinding {
     pub object: String,
     pub severity: Severity,
     pub message: String,
+    /// What to type next, where something can be done.
+    pub remedy: Option<String>,
     /// Backups that cannot be restored from this repository because of it.
     pub backups: Vec<String>,
 }
@@ -57,7 +62,7 @@ impl VerifyReport {
 /// Reads back what is in scope, in every repository at hand.
 pub async fn verify(context: &Context, vault: &Vault, scope: &VerifyScope) -> Result<VerifyReport> {
     let wanted = wanted(context, vault, scope).await?;
-    let mut repositories = Vec::new();
+    let mut checked = Vec::new();
     for repository in vault.repositories() {
         let report = match &wanted {
             None => check(context, repository, CheckScope::Everything).await?,
@@ -71,7 +76,11 @@ pub async fn verify(context: &Context, vault: &Vault, scope: &VerifyScope) -> Re
                 check(context, repository, CheckScope::Backups(&held)).await?
             }
         };
-        repositories.push(told(repository, report));
+        checked.push((repository, report));
+    }
+    let mut repositories = Vec::new();
+    for (repository, report) in &checked {
+        repositories.push(told(context, repository, report, &checked).await?);
     }
     Ok(VerifyReport {
         repositories,
@@ -117,27 +126,80 @@ async fn check(context: &Context, repository: &Repository, scope: CheckScope<'_>
     Ok(repository.check(scope, Arc::new(progress), &context.cancel).await?)
 }
 
-fn told(repository: &Repository, report: CheckReport) -> RepositoryReport {
-    let findings = report.findings.into_iter().map(|finding| VerifyFinding {
-        object: finding.object,
-        severity: match finding.kind {
-            FindingKind::Damaged | FindingKind::Missing => Severity::Error,
-            FindingKind::Unknown => Severity::Warning,
-            FindingKind::Unused => Severity::Ok,
-        },
-        message: match finding.kind {
-            FindingKind::Damaged => format!("damaged: {}; nothing mends it in place: move it away, then copy it from another repository (ballast copy) or back up again, which stores what is missing", finding.message),
-            FindingKind::Missing => format!("missing: {}", finding.message),
-            FindingKind::Unknown => format!("unknown: {}", finding.message),
-            FindingKind::Unused => format!("unused: {}", finding.message),
-        },
-        backups: finding.backups.iter().map(ToString::to_string).collect(),
-    });
-    RepositoryReport {
+async fn told(
+    context: &Context,
+    repository: &Repository,
+    report: &CheckReport,
+    all: &[(&Repository, CheckReport)],
+) -> Result<RepositoryReport> {
+    let mut sources = BTreeMap::new();
+    let mut findings = Vec::new();
+    for finding in &report.findings {
+        let (severity, word) = match finding.kind {
+            FindingKind::Damaged => (Severity::Error, "damaged"),
+            FindingKind::Missing => (Severity::Error, "missing"),
+            FindingKind::Unknown => (Severity::Warning, "unknown"),
+            FindingKind::Unused => (Severity::Ok, "unused"),
+        };
+        findings.push(VerifyFinding {
+            object: finding.object.clone(),
+            severity,
+            message: format!("{word}: {}", finding.message),
+            remedy: match whole_elsewhere(repository, finding, all) {
+                Some(from) => Some(format!(
+                    "ballast copy --from {} --to {}",
+                    from.name(),
+                    repository.name()
+                )),
+                None => back_up_again(context, repository, finding, &mut sources).await?,
+            },
+            backups: finding.backups.iter().map(ToString::to_string).collect(),
+        });
+    }
+    Ok(RepositoryReport {
         name: repository.name().to_owned(),
         objects: report.objects,
         bytes: report.bytes,
         backups: report.backups.len() as u64,
-        findings: findings.collect(),
+        findings,
+    })
+}
+
+/// A repository that has a backup the finding harms, and nothing wrong with the object: it was read there just now.
+fn whole_elsewhere<'a>(
+    own: &Repository,
+    finding: &CheckFinding,
+    all: &[(&'a Repository, CheckReport)],
+) -> Option<&'a Repository> {
+    let whole = all.iter().find(|(other, report)| {
+        other.name() != own.name()
+            && finding.backups.iter().any(|id| report.backups.contains(id))
+            && report.findings.iter().all(|there| there.object != finding.object)
+    });
+    whole.map(|(other, _)| *other)
+}
+
+/// The backups harmed stay so, but a new one of each source that lost something stores it again.
+async fn back_up_again(
+    context: &Context,
+    repository: &Repository,
+    finding: &CheckFinding,
+    sources: &mut BTreeMap<BackupId, Option<String>>,
+) -> Result<Option<String>> {
+    let mut lost = BTreeSet::new();
+    for id in &finding.backups {
+        if !sources.contains_key(id) {
+            let facts = repository.facts(id, &context.cancel).await;
+            context.cancel.check()?;
+            let facts = facts.ok().and_then(|facts| serde_json::from_value(facts.facts).ok());
+            sources.insert(id.clone(), facts.map(|facts: BackupFacts| facts.source));
+        }
+        lost.extend(sources.get(id).cloned());
     }
+    // Of a manifest that cannot be read, nobody knows the source.
+    let commands: Vec<_> = lost
+        .into_iter()
+        .map(|source| format!("ballast backup {}", source.as_deref().unwrap_or("SOURCE")))
+        .collect();
+    Ok((!commands.is_empty()).then(|| commands.join("; ")))
 }

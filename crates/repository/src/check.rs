@@ -1,7 +1,8 @@
 //! Looks at everything in a repository with fresh eyes: reads every byte back and names every damaged, missing or unknown object.
 //!
 //! Nothing is taken from what another part of the program believes: objects come from the store's own list, contents are
-//! opened with the keys, and each extent of each manifest must be what the directory of its pack says.
+//! opened with the keys, and each extent of each manifest must be what the directory of its pack says. A pack that is damaged is
+//! marked, so that no later backup uses it; one that is whole again is marked no longer.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -88,6 +89,7 @@ impl Repository {
             }
         }
         let directories = self.read_packs(&found, &users, &mut report, &progress, cancel).await?;
+        self.settle_marks(&found, &directories, &mut report, cancel).await?;
         for manifest in &manifests {
             self.check_extents(manifest, &directories, &mut report, cancel).await?;
         }
@@ -107,6 +109,7 @@ impl Repository {
                 Named::Key(_) => keys.push(object.name),
                 Named::Pack(id) => drop(found.packs.insert(id, object.bytes)),
                 Named::Manifest(id) => found.manifests.push((id, object.bytes)),
+                Named::Mark(id) => drop(found.marks.insert(id)),
                 Named::Unknown => report.unknown(object.name.to_string()),
             }
         })
@@ -238,6 +241,41 @@ impl Repository {
         Ok(directories)
     }
 
+    /// Brings the marks to what was seen. A store that cannot be written to is no reason to keep back what was found.
+    async fn settle_marks(
+        &self,
+        found: &Found,
+        directories: &Directories,
+        report: &mut CheckReport,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        for (pack, directory) in directories {
+            if directory.is_some() || !found.packs.contains_key(pack) {
+                continue;
+            }
+            let outcome = match self.mark(*pack, cancel).await {
+                Ok(()) => "it is marked, and later backups do not use what is in it".to_owned(),
+                Err(RepositoryError::Cancelled(cancelled)) => return Err(cancelled.into()),
+                Err(error) => format!("later backups may use what is in it, as it could not be marked: {error}"),
+            };
+            let object = names::pack(*pack).to_string();
+            let of_it = report.findings.iter_mut().filter(|finding| finding.object == object);
+            for finding in of_it {
+                finding.message = format!("{}; {outcome}", finding.message);
+            }
+        }
+        for pack in &found.marks {
+            let whole = directories.get(pack).is_some_and(Option::is_some);
+            if (whole || !found.packs.contains_key(pack))
+                && let Err(error) = self.unmark(*pack, cancel).await
+            {
+                cancel.check()?;
+                tracing::warn!(%error, %pack, "the mark of a pack that is whole stays");
+            }
+        }
+        Ok(())
+    }
+
     async fn check_pack(&self, pack: PackId, cancel: &Cancel) -> Result<Vec<PackEntry>> {
         let name = names::pack(pack);
         let bytes = self.get(&name, cancel).await?;
@@ -360,6 +398,7 @@ impl Repository {
 struct Found {
     packs: HashMap<PackId, u64>,
     manifests: Vec<(BackupId, u64)>,
+    marks: HashSet<PackId>,
 }
 
 impl CheckReport {

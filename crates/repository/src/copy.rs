@@ -1,4 +1,7 @@
 //! Brings a repository up to another by copying objects as they are: packs first, then the manifest that names them.
+//!
+//! What is copied was proven whole at its source. So an object that is there already with other bytes, or a pack that is marked as
+//! damaged, is replaced by what it was.
 
 use std::collections::HashMap;
 
@@ -21,6 +24,8 @@ pub struct CopyCounts {
     pub bytes_copied: u64,
     /// Packs that were there already.
     pub objects_present: u64,
+    /// Of the copied ones, those that were there and damaged.
+    pub objects_replaced: u64,
 }
 
 /// Copies one backup. What `to` holds already is not sent again, so an interrupted copy goes on where it was.
@@ -44,16 +49,18 @@ pub async fn copy_manifest(
     let sealed = from.get(&name, cancel).await?;
     let manifest = Manifest::open(from.keys(), id, &sealed).map_err(|cause| cause.at(&from.location(), &name))?;
     let held: HashMap<PackId, u64> = to.packs(cancel).await?;
+    let marked = to.marked(cancel).await?;
     let (present, lacking): (Vec<_>, Vec<_>) = manifest
         .packs
         .iter()
-        .partition(|(pack, size)| held.get(pack) == Some(&u64::from(*size)));
+        .partition(|(pack, size)| held.get(pack) == Some(&u64::from(*size)) && !marked.contains(pack));
     let mut counts = CopyCounts {
         objects_present: present.len() as u64,
         ..CopyCounts::default()
     };
     if dry_run {
         counts.objects_copied = lacking.len() as u64 + 1;
+        counts.objects_replaced = lacking.iter().filter(|(pack, _)| held.contains_key(pack)).count() as u64;
         counts.bytes_copied = lacking.iter().map(|(_, size)| u64::from(*size)).sum::<u64>() + sealed.len() as u64;
         return Ok(counts);
     }
@@ -64,33 +71,46 @@ pub async fn copy_manifest(
             && let Some((pack, _)) = lacking.next()
         {
             let (from, to, cancel) = (from.clone(), to.clone(), cancel.clone());
-            running.spawn(async move { copy_pack(&from, &to, pack, &cancel).await });
+            running.spawn(async move { bring_pack(&from, &to, pack, &cancel).await });
         }
         let Some(copied) = running.join_next().await else { break };
-        let bytes = copied??;
+        let (bytes, replaced) = copied??;
         counts.objects_copied += 1;
+        counts.objects_replaced += u64::from(replaced);
         counts.bytes_copied += bytes;
         progress(bytes);
     }
     let size = sealed.len() as u64;
-    to.put(&name, sealed, cancel).await?;
+    let replaced = to.put_proven(&name, sealed, cancel).await?;
     progress(size);
     Ok(CopyCounts {
         objects_copied: counts.objects_copied + 1,
         bytes_copied: counts.bytes_copied + size,
+        objects_replaced: counts.objects_replaced + u64::from(replaced),
         ..counts
     })
 }
 
 /// Copies one pack, after proving that every byte of it is authentic: damage must not spread. Gives its size.
 pub(crate) async fn copy_pack(from: &Repository, to: &Repository, pack: PackId, cancel: &Cancel) -> Result<u64> {
+    bring_pack(from, to, pack, cancel).await.map(|(size, _)| size)
+}
+
+/// The same; tells too whether a damaged one was replaced.
+async fn bring_pack(from: &Repository, to: &Repository, pack: PackId, cancel: &Cancel) -> Result<(u64, bool)> {
     let name = names::pack(pack);
     let bytes = from.get(&name, cancel).await?;
-    let checked = check_authentic(from, pack, bytes.clone()).await?;
-    checked.map_err(|cause| cause.at(&from.location(), &name))?;
+    if let Err(cause) = check_authentic(from, pack, bytes.clone()).await? {
+        // Known from now on. That the pack is damaged is the error to tell, whatever becomes of the mark.
+        if let Err(error) = from.mark(pack, cancel).await {
+            tracing::warn!(%error, "a damaged pack could not be marked");
+        }
+        return Err(cause.at(&from.location(), &name));
+    }
     let size = bytes.len() as u64;
-    to.put(&name, bytes, cancel).await?;
-    Ok(size)
+    let replaced = to.put_proven(&name, bytes, cancel).await?;
+    to.unmark(pack, cancel).await?;
+    Ok((size, replaced))
 }
 
 async fn check_authentic(

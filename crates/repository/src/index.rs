@@ -2,7 +2,7 @@
 //!
 //! It is read anew at the start of each backup from what lies in the repositories: the newest manifests, and the directories of packs
 //! that no manifest names (an interrupted backup left them). A pack counts only if some repository at hand lists it with
-//! the size it had when it was written. Costs about 70 bytes of memory per chunk.
+//! the size it had when it was written, and did not mark it as damaged. Costs about 70 bytes of memory per chunk.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -130,7 +130,7 @@ impl ChunkTable {
 /// What lies in the repositories at hand.
 pub(crate) struct Stored {
     pub(crate) table: ChunkTable,
-    /// Per repository, in the caller's order: its packs and their sizes.
+    /// Per repository, in the caller's order: its packs and their sizes; without those that are known to be damaged.
     pub(crate) packs: Vec<HashMap<PackId, u64>>,
 }
 
@@ -138,7 +138,10 @@ pub(crate) struct Stored {
 pub(crate) async fn load(repositories: &[Repository], cancel: &Cancel) -> Result<Stored> {
     let mut packs = Vec::new();
     for repository in repositories {
-        packs.push(repository.packs(cancel).await?);
+        let mut held = repository.packs(cancel).await?;
+        let marked = repository.marked(cancel).await?;
+        held.retain(|pack, _| !marked.contains(pack));
+        packs.push(held);
     }
     let holder = |pack: &PackId, size: u64| {
         packs
@@ -146,7 +149,7 @@ pub(crate) async fn load(repositories: &[Repository], cancel: &Cancel) -> Result
             .position(|held: &HashMap<_, _>| held.get(pack) == Some(&size))
     };
     let mut table = ChunkTable::default();
-    let (mut seen, mut named, mut layouts) = (HashSet::new(), HashSet::new(), Layouts::default());
+    let (mut seen, mut named, mut layouts) = (HashSet::new(), HashMap::new(), Layouts::default());
     let mut read_of: HashMap<String, usize> = HashMap::new();
     for repository in repositories {
         let mut ids = repository.backups(cancel).await?;
@@ -157,7 +160,7 @@ pub(crate) async fn load(repositories: &[Repository], cancel: &Cancel) -> Result
             cancel.check()?;
             // A manifest that cannot be read is for `verify` to tell; its chunks are just not reused.
             let Ok(manifest) = manifest else { continue };
-            named.extend(manifest.packs.iter().map(|(pack, _)| *pack));
+            named.extend(manifest.packs.iter().map(|(pack, size)| (*pack, u64::from(*size))));
             let read = read_of.entry(source(&manifest)).or_default();
             *read += 1;
             if *read > BACKUPS_REUSED {
@@ -185,6 +188,9 @@ pub(crate) async fn load(repositories: &[Repository], cancel: &Cancel) -> Result
             }
         }
     }
+    for held in &mut packs {
+        held.retain(|pack, size| named.get(pack).is_none_or(|written| written == size));
+    }
     for (entry, location) in orphans(repositories, &packs, &named, cancel).await? {
         table.enter(entry, location);
     }
@@ -204,14 +210,19 @@ fn source(manifest: &Manifest) -> String {
 async fn orphans(
     repositories: &[Repository],
     packs: &[HashMap<PackId, u64>],
-    named: &HashSet<PackId>,
+    named: &HashMap<PackId, u64>,
     cancel: &Cancel,
 ) -> Result<Vec<(ChunkId, Location)>> {
     let mut left: BTreeSet<PackId> = BTreeSet::new();
     let mut work = Vec::new();
     for (repository, held) in repositories.iter().zip(packs) {
         for (pack, size) in held {
-            if !named.contains(pack) && left.insert(*pack) {
+            // Where sizes differ, one is cut off, and nothing tells which.
+            let alike = packs
+                .iter()
+                .filter_map(|held| held.get(pack))
+                .all(|other| other == size);
+            if alike && !named.contains_key(pack) && left.insert(*pack) {
                 work.push((repository.clone(), *pack, *size));
             }
         }

@@ -14,6 +14,7 @@ mod format;
 mod index;
 mod keys;
 mod manifest;
+mod marks;
 mod names;
 mod pack;
 mod reader;

@@ -96,12 +96,15 @@ pub(crate) enum Named {
     Key(SlotId),
     Pack(PackId),
     Manifest(BackupId),
+    /// Says that the pack is damaged.
+    Mark(PackId),
     Unknown,
 }
 
 pub(crate) const KEYS: &str = "keys/";
 pub(crate) const PACKS: &str = "packs/";
 pub(crate) const MANIFESTS: &str = "manifests/";
+pub(crate) const MARKS: &str = "damaged/";
 
 pub(crate) fn stamp() -> ObjectName {
     valid(STAMP.to_owned())
@@ -120,6 +123,10 @@ pub(crate) fn manifest(id: &BackupId) -> ObjectName {
     valid(format!("{MANIFESTS}{id}"))
 }
 
+pub(crate) fn mark(id: PackId) -> ObjectName {
+    valid(format!("{MARKS}{id}"))
+}
+
 pub(crate) fn parse(name: &ObjectName) -> Named {
     let text = name.as_str();
     let known = if text == STAMP {
@@ -132,6 +139,8 @@ pub(crate) fn parse(name: &ObjectName) -> Named {
             .map(Named::Pack)
     } else if let Some(id) = text.strip_prefix(MANIFESTS) {
         BackupId::parse(id).map(Named::Manifest)
+    } else if let Some(id) = text.strip_prefix(MARKS) {
+        PackId::parse(id).map(Named::Mark)
     } else {
         None
     };
@@ -154,9 +163,11 @@ mod tests {
         assert_eq!(parse(&stamp()), Named::Stamp);
         assert_eq!(parse(&key(slot)), Named::Key(slot));
         assert_eq!(parse(&pack(id)), Named::Pack(id));
+        assert_eq!(parse(&mark(id)), Named::Mark(id));
         assert_eq!(parse(&manifest(&backup)), Named::Manifest(backup));
         for text in [
             "keys/x",
+            "damaged/x",
             "packs/00/ffffffffffffffffffffffffffffffff",
             "manifests/20261123-00000000",
             "other",

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use ballast_base::{Cancel, TaskSet, run_blocking};
+use ballast_storage::StorageError;
 use futures_util::StreamExt as _;
 
 use crate::chunk::{ChunkId, ChunkUnpacker, Location};
@@ -250,7 +251,7 @@ pub(crate) async fn read_list(repository: &Repository, list: &ListPlace, cancel:
 #[derive(Default)]
 pub(crate) struct Layouts(HashSet<ChunkId>);
 
-/// Gives the extents of `files` to `each`, with the list they came from; a list seen before is passed over.
+/// Gives the extents of `files` to `each`, with the list they came from; a list seen before, or damaged, is passed over.
 pub(crate) async fn read_layouts(
     repository: &Repository,
     files: &[FileEntry],
@@ -270,7 +271,15 @@ pub(crate) async fn read_layouts(
         .map(|list| async move { (list, read_list(repository, list, cancel).await) });
     let mut lists = futures_util::stream::iter(lists).buffered(LISTS_AT_ONCE);
     while let Some((list, extents)) = lists.next().await {
-        each(Some(list), &extents?);
+        match extents {
+            Ok(extents) => each(Some(list), &extents),
+            Err(
+                error @ (RepositoryError::Damaged { .. }
+                | RepositoryError::Missing { .. }
+                | RepositoryError::Storage(StorageError::Corrupt { .. })),
+            ) => tracing::warn!(%error, "a list of extents is passed over"),
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

@@ -198,6 +198,20 @@ impl Repository {
         }
     }
 
+    /// Stores an object that was just proven to be what its name says. Other bytes under that name are therefore damaged and are
+    /// replaced: the one case in which something stored is removed. Tells whether it came to that.
+    pub(crate) async fn put_proven(&self, name: &ObjectName, body: Bytes, cancel: &Cancel) -> Result<bool> {
+        match cancel.race(self.storage.put_new(name, body.clone())).await? {
+            Ok(()) => return Ok(false),
+            Err(StorageError::AlreadyExists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // What dies in between leaves it missing where it was damaged: the next copy brings it.
+        cancel.race(self.storage.delete(name)).await??;
+        cancel.race(self.storage.put_new(name, body)).await??;
+        Ok(true)
+    }
+
     pub(crate) fn damaged(&self, object: impl ToString, cause: impl ToString) -> RepositoryError {
         RepositoryError::damaged(&self.location(), object, cause)
     }

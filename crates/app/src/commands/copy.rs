@@ -25,6 +25,13 @@ pub(super) async fn run(run: &Run, args: &CopyArgs) -> Result<u8> {
     for backup in &outcome.backups_copied {
         run.output.line(backup)?;
     }
+    if outcome.objects_replaced > 0 {
+        run.output.say(format!(
+            "{} {} damaged objects",
+            if args.dry_run { "would replace" } else { "replaced" },
+            outcome.objects_replaced
+        ));
+    }
     run.output.say(format!(
         "{} {} backups in {} objects, {}; {} objects are there already",
         if args.dry_run { "would copy" } else { "copied" },

@@ -69,6 +69,9 @@ fn show(run: &Run, report: &RepositoryReport) -> Result<()> {
             finding.object,
             finding.message
         ))?;
+        if let Some(remedy) = &finding.remedy {
+            run.output.line(format!("  remedy: {remedy}"))?;
+        }
     }
     let wrong = findings
         .iter()

@@ -80,6 +80,67 @@ fn notices_every_damage() {
     site.restore(&[]);
 }
 
+/// One byte of a pack rots. What `verify` found, no later backup uses; what another repository has whole, `copy` brings back.
+#[test]
+fn damage_is_not_inherited() {
+    let source = server(MysqlOptions::default());
+    balance::load(&source, 6, 2_000);
+    let mut site = Site::new(&source, "").init();
+    let first = site.json(&["backup", "orders"], 0)["backup"]["id"].clone();
+    let repository = site.repository();
+    let pack = files(&repository.join("packs"))
+        .into_iter()
+        .max_by_key(|path| path.metadata().unwrap().len())
+        .unwrap();
+    let middle = pack.metadata().unwrap().len() / 2;
+    flip(&pack, middle);
+    let remedy = |site: &Site| {
+        let report = site.json(&["verify"], 4);
+        let findings = report["repositories"][0]["findings"].as_array().unwrap().clone();
+        let of_pack = findings
+            .into_iter()
+            .find(|finding| finding["object"] == name(&repository, &pack).as_str());
+        let finding = of_pack.unwrap_or_else(|| panic!("{report}"));
+        assert_eq!(finding["backups"], serde_json::json!([first]), "{finding}");
+        finding["remedy"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(remedy(&site), "ballast backup orders");
+    let second = site.json(&["backup", "orders"], 0);
+    assert!(second["backup"]["bytes_new"].as_u64().unwrap() > 0, "{second}");
+    let restored = site.restore(&[]);
+    assert_eq!(restored["backup"], second["backup"]["id"], "{restored}");
+    assert_eq!(
+        remedy(&site),
+        "ballast backup orders",
+        "only the first needs the damaged pack"
+    );
+    std::fs::remove_dir_all(site.restored()).unwrap();
+    site.refuse_restore(&["--backup", first.as_str().unwrap()], 4);
+
+    flip(&pack, middle);
+    let second_url = format!("file://{}", site.program.dir().join("second").display());
+    site.change(
+        "[[repository]]",
+        &format!("[[repository]]\nname = \"second\"\nurl = \"{second_url}\"\n\n[[repository]]"),
+    );
+    let site = site.init();
+    site.json(&["copy", "--from", "local", "--to", "second"], 0);
+    site.verify_clean();
+    flip(&pack, middle);
+    let report = site.json(&["verify"], 4);
+    assert!(
+        report["repositories"][1]["findings"]
+            .to_string()
+            .contains("ballast copy --from second --to local"),
+        "{report}"
+    );
+    let copied = site.json(&["copy", "--from", "second", "--to", "local"], 0);
+    assert_eq!(copied["objects_replaced"], 1, "{copied}");
+    site.verify_clean();
+    assert!(files(&repository.join("damaged")).is_empty());
+    site.restore(&["--backup", first.as_str().unwrap(), "--from-repository", "local"]);
+}
+
 /// A page that is damaged on the donor is never copied as good.
 #[test]
 fn a_damaged_page_of_the_source_is_named() {

@@ -9,5 +9,6 @@ mod copying;
 mod damage;
 mod interrupted;
 mod kit;
+mod marks;
 mod round_trip;
 mod several;
