@@ -162,7 +162,7 @@ pub(crate) struct RestoreArgs {
     /// This backup instead of the latest good one
     #[arg(long, value_name = "ID")]
     pub(crate) backup: Option<String>,
-    /// Read from this repository only
+    /// Read from this repository only; the others are not opened
     #[arg(long, value_name = "NAME")]
     pub(crate) from_repository: Option<String>,
     /// Replace what the target holds; it is named first

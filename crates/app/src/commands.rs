@@ -14,7 +14,7 @@ mod verify;
 use std::sync::Arc;
 
 use ballast_base::{Cancel, Clock, SystemClock};
-use ballast_protect::{BackupState, Context, LostRepository, ProtectError, Severity, Vault};
+use ballast_protect::{BackupState, Context, LostRepository, ProtectError, RepositorySettings, Severity, Vault};
 use clap::Parser as _;
 use jiff::Timestamp;
 
@@ -97,8 +97,44 @@ impl Run {
     /// Opens the repositories of the configuration; those that are out of reach are told of.
     async fn open(&self, config: &Config) -> Result<Vault> {
         let settings = self.secrets(config.repository_settings()).await?;
+        self.open_those(config, &settings).await
+    }
+
+    /// Opens one repository. The others may be away, locked or somebody else's: nothing of theirs is asked for, secrets included.
+    async fn open_only(&self, config: &Config, name: &str) -> Result<Vault> {
+        let mut settings = Vec::new();
+        for repository in config.repositories.iter().filter(|repository| repository.name == name) {
+            settings.push(self.secrets(repository.settings()).await?);
+        }
+        self.open_those(config, &settings).await
+    }
+
+    /// Opens what can be opened, for work that needs only one of them: a secret that cannot be read costs its own repository.
+    async fn open_some(&self, config: &Config) -> Result<Vault> {
+        let (mut settings, mut unread) = (Vec::new(), None);
+        for repository in &config.repositories {
+            match self.secrets(repository.settings()).await {
+                Ok(read) => settings.push(read),
+                Err(AppError::Secret(failure)) => {
+                    let message = format!(
+                        "repository \"{}\" is left out: {failure}: {}",
+                        repository.name, failure.source
+                    );
+                    self.output.warn(&message, None);
+                    unread.get_or_insert(failure);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match unread {
+            Some(failure) if settings.is_empty() => Err(failure.into()),
+            _ => self.open_those(config, &settings).await,
+        }
+    }
+
+    async fn open_those(&self, config: &Config, settings: &[RepositorySettings]) -> Result<Vault> {
         let key = self.secrets(config.key.material()).await?;
-        let vault = Vault::open(&self.context, &settings, &key).await?;
+        let vault = Vault::open(&self.context, settings, &key).await?;
         self.tell_lost(vault.lost());
         Ok(vault)
     }

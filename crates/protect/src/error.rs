@@ -123,7 +123,9 @@ impl From<ballast_repository::RepositoryError> for ProtectError {
             R::WrongKey { .. } => Self::new(ErrorKind::WrongKey, message)
                 .hint("use the passphrase or key file the repository was created with; see [key] in the configuration"),
             R::Foreign { .. } => Self::usage(message).hint("choose an empty place for a new repository"),
-            R::Different { .. } => Self::usage(message).hint("give each set of repositories a place of its own"),
+            R::Different { .. } => Self::usage(message).hint(
+                "give each set of repositories a configuration of its own; to restore from one of these: --from-repository NAME",
+            ),
             R::TooNew { .. } => Self::failed(message).hint("use the version of ballast that wrote it, or a later one"),
             R::Damaged { .. } | R::Missing { .. } => Self::new(ErrorKind::Damaged, message)
                 .hint("see all that is damaged with: ballast verify; restore from another repository with --from-repository NAME"),

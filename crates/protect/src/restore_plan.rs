@@ -24,8 +24,8 @@ pub struct RestoreRequest {
     pub target: RestoreTarget,
     /// This backup and no other.
     pub backup: Option<String>,
-    /// From this repository and no other.
-    pub repository: Option<String>,
+    /// Name and URL of every repository of the configuration, also of those that are not opened: the target must not touch one.
+    pub keep_off: Vec<(String, String)>,
     /// What the target holds may go.
     pub replace: bool,
     /// The server program that recovers the copy and proves it.
@@ -111,11 +111,13 @@ impl RestorePlan {
 pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreRequest) -> Result<RestorePlan> {
     let backups = list(context, vault, Some(&request.source)).await?;
     let backup = choose(context, request, backups)?;
-    let from = holder(vault, request, &backup)?.clone();
+    let from = vault
+        .named(backup.repositories.first().map_or("", String::as_str))?
+        .clone();
     let RestoreTarget::DataDir(target) = &request.target;
     let target = std::path::absolute(target)
         .map_err(|error| ProtectError::usage(format!("target \"{}\"", target.display())).because(error))?;
-    refuse_repository(vault, &target)?;
+    refuse_repository(&request.keep_off, &target)?;
     let replaces = look(&target, request.replace)?;
     let (bytes_needed, bytes_free) = (
         backup.bytes_source.unwrap_or_default() + HEADROOM_BYTES,
@@ -199,38 +201,17 @@ fn choose(context: &Context, request: &RestoreRequest, backups: Vec<BackupSummar
         .ok_or_else(|| none(format!("source \"{source}\" has no good backup")))
 }
 
-fn holder<'a>(vault: &'a Vault, request: &RestoreRequest, backup: &BackupSummary) -> Result<&'a Repository> {
-    let name = match &request.repository {
-        Some(name) => name,
-        None => backup.repositories.first().map_or("", String::as_str),
-    };
-    let repository = vault.named(name)?;
-    if backup.repositories.iter().any(|holder| holder == name) {
-        return Ok(repository);
-    }
-    Err(ProtectError::new(
-        ErrorKind::NotRestorable,
-        format!("repository \"{name}\" does not hold backup \"{}\"", backup.id),
-    )
-    .hint(format!("it is in: {}", backup.repositories.join(", "))))
-}
-
 /// A target that is, holds or lies in a repository would destroy it.
-fn refuse_repository(vault: &Vault, target: &Path) -> Result<()> {
+fn refuse_repository(repositories: &[(String, String)], target: &Path) -> Result<()> {
     let real = real_path(target);
-    for repository in vault.repositories() {
-        let Some(folder) = repository
-            .location()
-            .strip_prefix("file://")
-            .map(|path| real_path(Path::new(path)))
-        else {
+    for (name, url) in repositories {
+        let Some(folder) = url.strip_prefix("file://").map(|path| real_path(Path::new(path))) else {
             continue;
         };
         if folder.starts_with(&real) || real.starts_with(&folder) {
             let message = format!(
-                "target \"{}\" and repository \"{}\" lie in each other",
-                target.display(),
-                repository.name()
+                "target \"{}\" and repository \"{name}\" lie in each other",
+                target.display()
             );
             return Err(ProtectError::usage(message).hint("restore to a folder of its own"));
         }

@@ -21,11 +21,18 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
         source: args.source,
         target,
         backup: args.backup,
-        repository: args.from_repository,
+        keep_off: config
+            .repositories
+            .iter()
+            .map(|repository| (repository.name.clone(), repository.url.clone()))
+            .collect(),
         replace: args.replace,
         mysqld: server(args.mysqld)?,
     };
-    let vault = run.open(&config).await?;
+    let vault = match &args.from_repository {
+        Some(name) => run.open_only(&config, name).await?,
+        None => run.open_some(&config).await?,
+    };
     let plan = plan_restore(&run.context, &vault, &request).await?;
     if args.dry_run {
         if run.output.json {

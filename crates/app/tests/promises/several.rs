@@ -114,3 +114,62 @@ fn until_locked(source: &MysqlServer) {
         assert!(Instant::now() < deadline, "no backup took the lock");
     }
 }
+
+/// The other repository is somebody else's, then locked by another key, then at an address whose secrets are not there.
+#[test]
+fn a_bad_repository_never_blocks_a_restore_from_a_good_one() {
+    let source = server(MysqlOptions::default());
+    balance::load(&source, 2, 20);
+    let mut site = Site::new(&source, "").init();
+    let id = site.json(&["backup", "orders"], 0)["backup"]["id"].clone();
+    let url = |of: &Site| format!("\"file://{}\"", of.repository().display());
+    let foreign = Site::new(&source, "").init();
+    let mut locked = Site::new(&source, "");
+    locked.program.env("PASSPHRASE", "another one");
+    let locked = locked.init();
+    let target = format!("datadir:{}", site.restored().display());
+    let restore = |site: &Site, more: &[&str]| site.run(&[&["restore", "orders", "--to", &target], more].concat());
+    let named = ["--from-repository", "local", "--dry-run"];
+
+    // Before the good one: what is opened first must not decide.
+    let other = format!(
+        "[[repository]]\nname = \"other\"\nurl = {}\n\n[[repository]]",
+        url(&foreign)
+    );
+    site.change("[[repository]]", &other);
+    let output = restore(&site, &named).expect(0);
+    assert!(output.stdout.contains(id.as_str().unwrap()), "{output:?}");
+    let output = restore(&site, &["--dry-run"]).expect(2);
+    assert!(output.stderr.contains("--from-repository"), "{output:?}");
+
+    site.change(&url(&foreign), &url(&locked));
+    let output = restore(&site, &named).expect(0);
+    assert!(!output.stderr.contains("other"), "it is not even asked: {output:?}");
+    let output = restore(&site, &["--dry-run"]).expect(0);
+    assert!(output.stderr.contains("repository \"other\""), "{output:?}");
+    // What is not opened is not destroyed either.
+    let output = site
+        .run(&[
+            "restore",
+            "orders",
+            "--to",
+            &format!("datadir:{}", locked.repository().display()),
+            "--replace",
+            "--from-repository",
+            "local",
+        ])
+        .expect(2);
+    assert!(output.stderr.contains("lie in each other"), "{output:?}");
+
+    let away = "\"s3://bucket/prefix\"\nendpoint = \"https://127.0.0.1:1\"\nregion = \"tide-1\"\n\
+                access_key = { env = \"NOT_SET\" }\nsecret_key = { env = \"NOT_SET\" }";
+    site.change(&url(&locked), away);
+    let output = restore(&site, &named).expect(0);
+    assert!(!output.stderr.contains("other"), "it is not even asked: {output:?}");
+    site.run(&["list"]).expect(2);
+    let output = restore(&site, &[]).expect(0);
+    assert!(
+        output.stderr.contains("repository \"other\" is left out") && output.stdout.contains(id.as_str().unwrap()),
+        "{output:?}"
+    );
+}
