@@ -241,8 +241,12 @@ async fn slots(storage: &dyn Storage, cancel: &Cancel) -> Result<Vec<(ObjectName
     let mut slots = Vec::new();
     for object in cancel.race(storage.list(names::KEYS, None, PAGE_OBJECTS)).await?? {
         if matches!(names::parse(&object.name), Named::Key(_)) {
-            let bytes = cancel.race(storage.get(&object.name)).await??;
-            slots.push((object.name, bytes));
+            match cancel.race(storage.get(&object.name)).await? {
+                Ok(bytes) => slots.push((object.name, bytes)),
+                // Of an `init` that came second and took its own away.
+                Err(StorageError::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
     Ok(slots)
@@ -296,6 +300,9 @@ async fn open_with_master(
 /// Makes sure that a repository lies at every place, all of them copies of one. One that is there is opened and left as it
 /// is; a new one gets the id and the key slots of those that are there, or new ones. A place that holds something else is
 /// refused, before anything is written anywhere.
+///
+/// Of several that do this at the same time one wins at each place, the one whose stamp is there first; the others open what it made.
+/// They go from place to place in the same order, so that who wins the first place is followed at the next ones.
 pub async fn create_all(
     places: Vec<(String, Arc<dyn Storage>)>,
     lock: &Lock,
@@ -317,48 +324,107 @@ pub async fn create_all(
             .iter()
             .find(|(_, other, m)| other.id != first.id || m.0 != master.0)
     {
-        return Err(RepositoryError::Different {
-            location: other.location(),
-            found: other.id.to_string(),
-            expected: first.id.to_string(),
-        });
+        return Err(different(other, first.id));
     }
-    let (id, slots) = match opened.first() {
-        Some((_, first, _)) => (first.id, slots(&*first.storage, cancel).await?),
-        None => {
-            let (id, lock) = (RepositoryId::random(), lock.clone());
-            let slot = run_blocking("make key slot", move || {
-                let name = names::key(SlotId::random());
-                let bytes = Bytes::from(encode_slot(&MasterKey::random(), &lock, id, &name));
-                (name, bytes)
-            })
-            .await?;
-            (id, vec![slot])
-        }
+    let mut seed = match opened.first() {
+        Some((_, first, _)) => Seed::of(first, cancel).await?,
+        None => Seed::new(lock).await?,
     };
     let mut done: Vec<Option<(Repository, Presence)>> = places.iter().map(|_| None).collect();
     for (number, repository, _) in opened {
         done[number] = Some((repository, Presence::WasThere));
     }
+    absent.sort_by_key(|number| places[*number].1.location());
     for number in absent {
         let (name, storage) = &places[number];
-        for (slot, bytes) in &slots {
-            cancel.race(storage.put_new(slot, bytes.clone())).await??;
-        }
-        // The stamp last: a repository that has one can be opened.
-        cancel
-            .race(storage.put_new(&names::stamp(), encode_stamp(id).into()))
-            .await??;
+        let presence = seed.plant(&**storage, cancel).await?;
         let repository = Repository::open(name, Arc::clone(storage), lock, cancel).await?;
-        done[number] = Some((repository, Presence::Created));
+        if repository.id != seed.id {
+            if !seed.fresh {
+                return Err(different(&repository, seed.id));
+            }
+            seed = Seed::of(&repository, cancel).await?;
+        }
+        seed.fresh = false;
+        done[number] = Some((repository, presence));
     }
     Ok(done.into_iter().flatten().collect())
 }
 
-/// Key slots and test objects without a stamp are what an interrupted `init` leaves; anything else is not ours to write beside.
+fn different(found: &Repository, expected: RepositoryId) -> RepositoryError {
+    RepositoryError::Different {
+        location: found.location(),
+        found: found.id.to_string(),
+        expected: expected.to_string(),
+    }
+}
+
+/// What a repository begins as: its id and its key slots.
+struct Seed {
+    id: RepositoryId,
+    slots: Vec<(ObjectName, Bytes)>,
+    /// It is of no repository yet, so another one may be taken instead.
+    fresh: bool,
+}
+
+impl Seed {
+    async fn new(lock: &Lock) -> Result<Self> {
+        let (id, lock) = (RepositoryId::random(), lock.clone());
+        let slot = run_blocking("make key slot", move || {
+            let name = names::key(SlotId::random());
+            let bytes = Bytes::from(encode_slot(&MasterKey::random(), &lock, id, &name));
+            (name, bytes)
+        })
+        .await?;
+        Ok(Self {
+            id,
+            slots: vec![slot],
+            fresh: true,
+        })
+    }
+
+    async fn of(repository: &Repository, cancel: &Cancel) -> Result<Self> {
+        Ok(Self {
+            id: repository.id,
+            slots: slots(&*repository.storage, cancel).await?,
+            fresh: false,
+        })
+    }
+
+    /// Writes it, unless another repository came first: then what was written of this one is taken away again.
+    async fn plant(&self, storage: &dyn Storage, cancel: &Cancel) -> Result<Presence> {
+        // Somebody who follows the same winner was here first.
+        if read_stamp(storage, cancel).await? == Some(self.id) {
+            return Ok(Presence::WasThere);
+        }
+        for (slot, bytes) in &self.slots {
+            cancel.race(storage.put_new(slot, bytes.clone())).await??;
+        }
+        // The stamp last: a repository that has one can be opened.
+        let stamp = encode_stamp(self.id).into();
+        match cancel.race(storage.put_new(&names::stamp(), stamp)).await? {
+            Ok(()) | Err(StorageError::AlreadyExists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // What lies there decides: not every store tells two writers apart.
+        if read_stamp(storage, cancel).await? == Some(self.id) {
+            return Ok(Presence::Created);
+        }
+        for (slot, _) in &self.slots {
+            cancel.race(storage.delete(slot)).await??;
+        }
+        Ok(Presence::WasThere)
+    }
+}
+
+/// Key slots and test objects without a stamp are what an interrupted `init` leaves; anything else is not ours to write beside. With a
+/// stamp, somebody made a repository here a moment ago.
 async fn refuse_foreign(storage: &dyn Storage, cancel: &Cancel) -> Result<()> {
     let found = cancel.race(storage.list("", None, PAGE_OBJECTS)).await??;
     let ours = |name: &ObjectName| matches!(names::parse(name), Named::Key(_)) || name.as_str().starts_with(SELF_TEST);
+    if found.iter().any(|object| names::parse(&object.name) == Named::Stamp) {
+        return Ok(());
+    }
     match found.into_iter().find(|object| !ours(&object.name)) {
         None => Ok(()),
         Some(object) => Err(RepositoryError::Foreign {

@@ -14,17 +14,18 @@ use crate::{Capabilities, ObjectName, Storage, StorageError};
 const MEETINGS: u32 = 8;
 const OBJECT_BYTES: usize = 4096;
 
-/// Tries the contract with objects of its own and removes them again, also when it fails.
+/// Tries the contract with objects of its own and removes them again, also when it fails. They lie side by side at the root: a folder
+/// of their own would stay behind.
 pub async fn self_test(storage: &dyn Storage) -> Result<Capabilities, StorageError> {
-    let folder = format!("self-test-{}", random_hex(8));
-    let outcome = try_contract(storage, &folder).await;
-    let removed = remove_all(storage, &folder).await;
+    let prefix = format!("self-test-{}-", random_hex(8));
+    let outcome = try_contract(storage, &prefix).await;
+    let removed = remove_all(storage, &prefix).await;
     let capabilities = outcome?;
     removed?;
     Ok(capabilities)
 }
 
-async fn try_contract(storage: &dyn Storage, folder: &str) -> Result<Capabilities, StorageError> {
+async fn try_contract(storage: &dyn Storage, prefix: &str) -> Result<Capabilities, StorageError> {
     let location = storage.location();
     let hint = "use another store; on OSS, switch versioning of the bucket off";
     let must = |kept: bool, problem: &str| {
@@ -35,7 +36,7 @@ async fn try_contract(storage: &dyn Storage, folder: &str) -> Result<Capabilitie
         }
     };
 
-    let name = own_name(storage, folder, "first")?;
+    let name = own_name(storage, prefix, "first")?;
     let (body, other) = (random_body(), random_body());
     storage.put_new(&name, body.clone()).await?;
     must(
@@ -67,14 +68,14 @@ async fn try_contract(storage: &dyn Storage, folder: &str) -> Result<Capabilitie
         "it tells a wrong size",
     )?;
 
-    let second = own_name(storage, folder, "second")?;
+    let second = own_name(storage, prefix, "second")?;
     storage.put_new(&second, other).await?;
-    let listed = storage.list(&format!("{folder}/"), None, 10).await?;
+    let listed = storage.list(prefix, None, 10).await?;
     must(
         listed.iter().map(|facts| &facts.name).eq([&name, &second]),
         "it does not list what was just stored",
     )?;
-    let listed = storage.list(&format!("{folder}/"), Some(&name), 10).await?;
+    let listed = storage.list(prefix, Some(&name), 10).await?;
     must(
         listed.iter().map(|facts| &facts.name).eq([&second]),
         "it lists from another place than asked for",
@@ -88,14 +89,14 @@ async fn try_contract(storage: &dyn Storage, folder: &str) -> Result<Capabilitie
     )?;
 
     Ok(Capabilities {
-        atomic_create: writers_are_told_apart(storage, folder).await?,
+        atomic_create: writers_are_told_apart(storage, prefix).await?,
     })
 }
 
 /// Whether of two writers of one name that start together exactly one succeeds, and its bytes stay.
-async fn writers_are_told_apart(storage: &dyn Storage, folder: &str) -> Result<bool, StorageError> {
+async fn writers_are_told_apart(storage: &dyn Storage, prefix: &str) -> Result<bool, StorageError> {
     for meeting in 0..MEETINGS {
-        let name = own_name(storage, folder, &format!("meeting-{meeting}"))?;
+        let name = own_name(storage, prefix, &format!("meeting-{meeting}"))?;
         let (left, right) = (random_body(), random_body());
         let (left_put, right_put) = tokio::join!(
             storage.put_new(&name, left.clone()),
@@ -115,15 +116,15 @@ async fn writers_are_told_apart(storage: &dyn Storage, folder: &str) -> Result<b
 }
 
 /// Every object this test can have made; a call that seemed to fail may have made one.
-async fn remove_all(storage: &dyn Storage, folder: &str) -> Result<(), StorageError> {
-    for facts in storage.list(&format!("{folder}/"), None, 100).await? {
+async fn remove_all(storage: &dyn Storage, prefix: &str) -> Result<(), StorageError> {
+    for facts in storage.list(prefix, None, 100).await? {
         storage.delete(&facts.name).await?;
     }
     Ok(())
 }
 
-fn own_name(storage: &dyn Storage, folder: &str, last: &str) -> Result<ObjectName, StorageError> {
-    let name = ObjectName::new(&format!("{folder}/{last}"));
+fn own_name(storage: &dyn Storage, prefix: &str, last: &str) -> Result<ObjectName, StorageError> {
+    let name = ObjectName::new(&format!("{prefix}{last}"));
     name.map_err(|error| StorageError::corrupt(&storage.location(), "name a test object".to_owned(), error))
 }
 

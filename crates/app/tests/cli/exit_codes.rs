@@ -17,6 +17,34 @@ fn init_creates_and_a_second_init_finds_the_same() {
     place.run(&["verify"]).expect(0);
 }
 
+/// One makes it, the others find the same: as if they had come later.
+#[test]
+fn several_inits_at_once_make_one_repository_and_leave_nothing_else() {
+    for _ in 0..3 {
+        let place = Place::with_repository();
+        let one = place.read("ballast.toml");
+        let folder = place.path("").display().to_string();
+        let second = format!("[[repository]]\nname = \"second\"\nurl = \"file://{folder}/second\"\n\n");
+        place.write("before.toml", &(second.clone() + &one));
+        place.write("behind.toml", &(one + &second));
+        let configurations = ["before.toml", "behind.toml", "before.toml", "behind.toml"];
+        let runs = configurations.map(|name| place.spawn(&["--config", name, "init", "--json"]));
+        let created: usize = runs
+            .map(|run| run.wait().expect(0).stdout.matches("\"created\":true").count())
+            .iter()
+            .sum();
+        assert_eq!(created, 2);
+        for repository in ["repository", "second"] {
+            assert_eq!(place.entries(repository), ["ballast-repository", "keys"]);
+            assert_eq!(place.entries(&format!("{repository}/keys")).len(), 1);
+        }
+        assert_eq!((created, place.entries("repository/keys").len()), (1, 1));
+        let left = place.entries("repository");
+        assert_eq!(left, ["ballast-repository", "keys"]);
+        place.run(&["verify"]).expect(0);
+    }
+}
+
 #[test]
 fn no_repository_is_10() {
     let ran = Place::with_repository().run(&["list", "--json"]).expect(10);

@@ -80,6 +80,20 @@ impl Place {
         self.program.dir().join(name).exists()
     }
 
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.program.dir().join(name)
+    }
+
+    /// The names in a folder of the folder.
+    pub(crate) fn entries(&self, name: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.program.dir().join(name)).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         let Output {
             code, stdout, stderr, ..

@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
+use ballast_base::{Cancel, Secret};
+use ballast_repository::{Lock, Presence, RepositoryError, create_all};
 use ballast_storage::{FaultyStorage, MemoryStorage, Storage};
 
-use crate::kit::{self, check, create, restore, sample};
+use crate::kit::{self, check, create, objects, restore, sample};
 
 #[tokio::test]
 async fn one_repository_that_dies_in_the_middle_never_costs_the_other() {
@@ -40,4 +42,43 @@ async fn with_no_repository_left_the_backup_fails_and_says_why() {
     kit::fail_put_after(&bad, 0);
     let error = kit::back_up(&repositories, 1, &sample(1)).await.unwrap_err();
     assert!(error.to_string().contains("\"bad\""), "{error}");
+}
+
+#[tokio::test]
+async fn of_several_that_create_one_repository_one_wins_and_the_others_find_its_own() {
+    let [one, two]: [Arc<dyn Storage>; 2] = [Arc::new(MemoryStorage::new()), Arc::new(MemoryStorage::new())];
+    let places = || {
+        vec![
+            ("one".to_owned(), Arc::clone(&one)),
+            ("two".to_owned(), Arc::clone(&two)),
+        ]
+    };
+    let cancel = Cancel::new();
+    let (lock, other) = (kit::lock(), Lock::KeyFile(Secret::new("a5".repeat(32))));
+    let (first, second, third, stranger) = tokio::join!(
+        create_all(places(), &lock, &cancel),
+        create_all(places(), &lock, &cancel),
+        create_all(places(), &lock, &cancel),
+        create_all(places(), &other, &cancel),
+    );
+    let made: Vec<_> = [first, second, third].into_iter().flat_map(Result::unwrap).collect();
+    assert!(
+        made.iter().all(|(repository, _)| repository.id() == made[0].0.id()),
+        "{made:?}"
+    );
+    let winners = |name| {
+        let created = |(repository, presence): &&(ballast_repository::Repository, Presence)| {
+            repository.name() == name && *presence == Presence::Created
+        };
+        made.iter().filter(created).count()
+    };
+    assert_eq!((winners("one"), winners("two")), (1, 1), "{made:?}");
+    assert!(
+        matches!(stranger, Err(RepositoryError::WrongKey { .. })),
+        "{stranger:?}"
+    );
+    for store in [&one, &two] {
+        let there = objects(&**store).await;
+        assert_eq!(there.len(), 2, "a stamp and one key slot: {there:?}");
+    }
 }
