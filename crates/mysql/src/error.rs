@@ -17,6 +17,40 @@ const PASSING_SERVER_ERRORS: [u16; 8] = [
     3024, // query execution was interrupted by its time limit
 ];
 
+/// What to do about a server that refuses somebody who comes in, by its error number.
+fn refusal_hint(code: u16) -> Option<&'static str> {
+    Some(match code {
+        // All connections are taken.
+        1040 => {
+            "end connections that nobody needs (SHOW PROCESSLIST), or as an administrator: SET PERSIST max_connections = N; with a larger N"
+        }
+        // After too many failed connections.
+        1129 => {
+            "unblock this host as an administrator: TRUNCATE TABLE performance_schema.host_cache; (MariaDB: FLUSH HOSTS;), then look for what failed so often"
+        }
+        1130 => {
+            "no account is for this host: see SELECT user, host FROM mysql.user; and make one with CREATE USER 'NAME'@'HOST' for the address this program comes from"
+        }
+        // This account's connections are all taken, by the server's limit and by its own.
+        1203 => "end other connections of this account, or as an administrator: SET PERSIST max_user_connections = 0;",
+        1226 => {
+            "the account has a limit of its own: wait, end its other connections, or as an administrator: ALTER USER 'NAME'@'HOST' WITH MAX_USER_CONNECTIONS 0 MAX_CONNECTIONS_PER_HOUR 0 MAX_QUERIES_PER_HOUR 0;"
+        }
+        // The password must be changed first, told after and at login.
+        1820 | 1862 => {
+            "the password has expired, as an administrator: ALTER USER 'NAME'@'HOST' IDENTIFIED BY '…' PASSWORD EXPIRE NEVER; and put the new one where the configuration says"
+        }
+        3032 => "the server lets administrators in only, as one of them: SET PERSIST offline_mode = OFF;",
+        // MySQL's and MariaDB's.
+        3118 | 4151 => "as an administrator: ALTER USER 'NAME'@'HOST' ACCOUNT UNLOCK;",
+        3159 => {
+            "the server demands encrypted connections: write ?tls=required, or ?tls=verify, at the end of the source's url"
+        }
+        3634 => "another clone of this server runs; one that was cut off is given up by the server within a minute",
+        _ => return None,
+    })
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum MysqlError {
     /// The server said no, in its own words.
@@ -89,13 +123,12 @@ impl MysqlError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unsupported { hint, .. } | Self::Address { hint, .. } => Some(hint.clone()),
+            Self::Server { code, .. } | Self::Login { code, .. } if refusal_hint(*code).is_some() => {
+                refusal_hint(*code).map(str::to_owned)
+            }
             Self::Login { .. } => Some("check the user name, the password and the host the account is for".to_owned()),
             Self::Tls { .. } => Some(
                 "give the authority's certificate with ?ca=PATH, or choose ?tls=required (no check of the name) or ?tls=off"
-                    .to_owned(),
-            ),
-            Self::Server { code: 3634, .. } => Some(
-                "another clone of this server runs; one that was cut off is given up by the server within a minute"
                     .to_owned(),
             ),
             _ => None,
@@ -109,6 +142,46 @@ impl Retryable for MysqlError {
             Self::Unreachable { .. } | Self::Gone { .. } | Self::Timeout { .. } => true,
             Self::Server { code, .. } => PASSING_SERVER_ERRORS.contains(code),
             _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_let_in_is_told_what_to_type() {
+        for (code, what) in [
+            (1040, "max_connections"),
+            (1129, "host_cache"),
+            (1130, "CREATE USER"),
+            (1203, "max_user_connections"),
+            (1226, "MAX_USER_CONNECTIONS"),
+            (1820, "PASSWORD EXPIRE"),
+            (1862, "PASSWORD EXPIRE"),
+            (3032, "offline_mode"),
+            (3118, "ACCOUNT UNLOCK"),
+            (3159, "?tls=required"),
+            (3634, "another clone"),
+        ] {
+            let (message, state) = (String::new(), "HY000".to_owned());
+            let server = MysqlError::Server {
+                code,
+                state,
+                message: message.clone(),
+            };
+            let (user, address) = ("backup".to_owned(), "db:3306".to_owned());
+            let login = MysqlError::Login {
+                user,
+                address,
+                code,
+                message,
+            };
+            for error in [server, login] {
+                let hint = error.hint().unwrap_or_default();
+                assert!(hint.contains(what), "{code}: {hint}");
+            }
         }
     }
 }

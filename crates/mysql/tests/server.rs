@@ -122,6 +122,35 @@ async fn refused_logins_say_what_the_server_said_and_no_password() {
     }
 }
 
+/// What users meet at the door, on one server of its own: it is told to let nobody in.
+#[tokio::test]
+async fn a_server_that_lets_nobody_in_is_answered_with_what_to_type() {
+    let server = MysqlServer::start(MysqlOptions::default());
+    server.create_user("plain", "tide", &["SELECT"]);
+    server.sql("CREATE USER locked@'%' IDENTIFIED BY 'tide' ACCOUNT LOCK");
+    server.sql("CREATE USER expired@'%' IDENTIFIED BY 'tide' PASSWORD EXPIRE");
+    server.sql("CREATE USER single@'%' IDENTIFIED BY 'tide' WITH MAX_USER_CONNECTIONS 1");
+    let refused = async |user: &str, code: u16, what: &str| {
+        let error = open(&address(&server, user, "tide", "tls=off")).await.unwrap_err();
+        assert_eq!(error.server_code(), Some(code), "{error}");
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.contains(what), "{code}: {hint}");
+    };
+    refused("locked", 3118, "ACCOUNT UNLOCK").await;
+    refused("expired", 1862, "PASSWORD EXPIRE").await;
+    let first = open(&address(&server, "single", "tide", "tls=off")).await.unwrap();
+    refused("single", 1226, "MAX_USER_CONNECTIONS").await;
+    first.close().await;
+    server.sql("SET GLOBAL max_user_connections = 1");
+    let first = open(&address(&server, "plain", "tide", "tls=off")).await.unwrap();
+    refused("plain", 1203, "max_user_connections").await;
+    first.close().await;
+    server.sql("SET GLOBAL max_user_connections = 0; SET GLOBAL require_secure_transport = ON");
+    refused("plain", 3159, "?tls=required").await;
+    server.sql("SET GLOBAL require_secure_transport = OFF; SET GLOBAL offline_mode = ON");
+    refused("plain", 3032, "offline_mode").await;
+}
+
 #[tokio::test]
 async fn tls_checks_what_its_mode_promises() {
     let server = &*mysql();
