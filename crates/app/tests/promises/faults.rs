@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use ballast_testkit::chaos_proxy::ChaosProxy;
 use ballast_testkit::dataset::balance;
-use ballast_testkit::servers::MysqlOptions;
+use ballast_testkit::servers::{MysqlOptions, MysqlServer};
 
 use crate::site::{Site, USER, files, rounds, server};
 
@@ -12,6 +12,7 @@ use crate::site::{Site, USER, files, rounds, server};
 fn survives_kill_at_any_moment() {
     let source = server(MysqlOptions::default());
     balance::load(&source, 24, 3_000);
+    load_noise(&source);
     let mut site = Site::new(&source, "");
     site.change(
         "[[repository]]",
@@ -61,6 +62,22 @@ fn survives_kill_at_any_moment() {
     }
     site.restore(&["--from-repository", "second"]);
     println!("bytes reused after each kill: {reused:?}");
+    // Three moments may all lie before the first pack; ten do not.
+    assert!(
+        reused.len() < 10 || reused.iter().any(|bytes| *bytes > NOISE_BYTES / 8),
+        "no killed backup left anything to use"
+    );
+}
+
+/// What does not compress, so that there are several packs for a kill to come between.
+const NOISE_BYTES: u64 = 128 << 20;
+
+fn load_noise(server: &MysqlServer) {
+    server.sql("CREATE TABLE balance.noise (id INT AUTO_INCREMENT PRIMARY KEY, bytes VARBINARY(1024) NOT NULL)");
+    server.sql("INSERT INTO balance.noise (bytes) VALUES (RANDOM_BYTES(1024))");
+    for _ in 0..(NOISE_BYTES / 1024).ilog2() {
+        server.sql("INSERT INTO balance.noise (bytes) SELECT RANDOM_BYTES(1024) FROM balance.noise");
+    }
 }
 
 /// The donor is killed, the connection is cut: clear errors, and the next try works.
