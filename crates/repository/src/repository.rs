@@ -391,7 +391,8 @@ impl Seed {
         })
     }
 
-    /// Writes it, unless another repository came first: then what was written of this one is taken away again.
+    /// Writes it, unless another repository came first: then what was written of this one is taken away again. Of two that write
+    /// the same one at the same moment, both have made it.
     async fn plant(&self, storage: &dyn Storage, cancel: &Cancel) -> Result<Presence> {
         // Somebody who follows the same winner was here first.
         if read_stamp(storage, cancel).await? == Some(self.id) {

@@ -17,7 +17,7 @@ fn init_creates_and_a_second_init_finds_the_same() {
     place.run(&["verify"]).expect(0);
 }
 
-/// One makes it, the others find the same: as if they had come later.
+/// One makes it, the others find the same, also those whose configuration names the repositories in another order.
 #[test]
 fn several_inits_at_once_make_one_repository_and_leave_nothing_else() {
     for _ in 0..3 {
@@ -38,10 +38,7 @@ fn several_inits_at_once_make_one_repository_and_leave_nothing_else() {
             assert_eq!(place.entries(repository), ["ballast-repository", "keys"]);
             assert_eq!(place.entries(&format!("{repository}/keys")).len(), 1);
         }
-        assert_eq!((created, place.entries("repository/keys").len()), (1, 1));
-        let left = place.entries("repository");
-        assert_eq!(left, ["ballast-repository", "keys"]);
-        place.run(&["verify"]).expect(0);
+        place.run(&["--config", "behind.toml", "verify"]).expect(0);
     }
 }
 
