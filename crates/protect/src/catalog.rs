@@ -118,12 +118,21 @@ pub async fn list(context: &Context, vault: &Vault, source: Option<&str>) -> Res
         (Some(source), Some(facts)) => facts.source == source,
         _ => true,
     };
-    Ok(found
+    let mut backups: Vec<_> = found
         .into_iter()
-        .rev()
         .filter(|(_, (facts, _))| wanted(facts))
         .map(|(id, (facts, names))| BackupSummary::new(&id, facts, names))
-        .collect())
+        .collect();
+    newest_first(&mut backups);
+    Ok(backups)
+}
+
+/// By when they began. An id tells it to the second and goes on by chance, so within a second the facts decide; a backup that lost
+/// them counts as the newest: it must not hide behind an older one.
+fn newest_first(backups: &mut [BackupSummary]) {
+    let second = |backup: &BackupSummary| backup.id.split('-').next().map(str::to_owned);
+    let began = |backup: &BackupSummary| backup.started_at.unwrap_or(Timestamp::MAX);
+    backups.sort_by(|a, b| (second(b), began(b), &b.id).cmp(&(second(a), began(a), &a.id)));
 }
 
 async fn read_facts(context: &Context, repository: &Repository, id: &BackupId) -> Result<Option<BackupFacts>> {
@@ -150,5 +159,29 @@ async fn read_facts(context: &Context, repository: &Repository, id: &BackupId) -
             Ok(None)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backups_of_one_second_are_in_the_order_they_began() {
+        let backup = |id: &str, started_at: Option<&str>| BackupSummary {
+            started_at: started_at.map(|text| text.parse().unwrap()),
+            ..BackupSummary::new(&BackupId::parse(id).unwrap(), None, Vec::new())
+        };
+        let order = [
+            backup("20261123T053301Z-00000000", Some("2026-11-23T05:33:01Z")),
+            backup("20261123T053300Z-33333333", None),
+            backup("20261123T053300Z-11111111", Some("2026-11-23T05:33:00.7Z")),
+            backup("20261123T053300Z-ffffffff", Some("2026-11-23T05:33:00.2Z")),
+            backup("20261123T053259Z-eeeeeeee", Some("2026-11-23T05:32:59.9Z")),
+        ];
+        let ids = |backups: &[BackupSummary]| backups.iter().map(|backup| backup.id.clone()).collect::<Vec<_>>();
+        let mut mixed = [3, 0, 4, 2, 1].map(|number: usize| order[number].clone());
+        newest_first(&mut mixed);
+        assert_eq!(ids(&mixed), ids(&order));
     }
 }

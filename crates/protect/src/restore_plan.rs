@@ -219,8 +219,31 @@ fn refuse_repository(repositories: &[(String, String)], target: &Path) -> Result
     Ok(())
 }
 
+/// A target must be a folder or not there.
+fn refuse_no_folder(target: &Path) -> Result<()> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let wrong = |what: &str| {
+        let message = format!("target \"{}\" {what}", target.display());
+        Err(ProtectError::usage(message).hint("name a folder that is empty or not there"))
+    };
+    match (std::fs::symlink_metadata(target), std::fs::metadata(target)) {
+        (Ok(_), Ok(facts)) if facts.is_dir() => Ok(()),
+        (Ok(_), Ok(_)) => wrong("is no folder"),
+        (Ok(link), Err(error)) if link.is_symlink() && error.kind() == NotFound => {
+            let to = std::fs::read_link(target).unwrap_or_default();
+            wrong(&format!("is a link to \"{}\", which is not there", to.display()))
+        }
+        (Err(error), _) if error.kind() == NotFound => Ok(()),
+        (Err(error), _) if error.kind() == NotADirectory => wrong("lies in something that is no folder"),
+        (Err(error), _) | (_, Err(error)) => {
+            Err(ProtectError::failed(format!("look at target \"{}\"", target.display())).because(error))
+        }
+    }
+}
+
 /// What stands in the target's place; refused unless it may go. What an interrupted restore left is always taken away.
 fn look(target: &Path, replace: bool) -> Result<Vec<String>> {
+    refuse_no_folder(target)?;
     let failed = |error| ProtectError::failed(format!("look at target \"{}\"", target.display())).because(error);
     let mut held = match std::fs::read_dir(target) {
         Ok(entries) => {
@@ -308,6 +331,31 @@ mod tests {
             "{error}"
         );
         assert_eq!(look(dir.path(), true).unwrap(), ["balance"]);
+    }
+
+    #[test]
+    fn a_target_that_can_be_no_folder_is_refused_and_said_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::File::create(at("file")).unwrap();
+        std::fs::create_dir(at("folder")).unwrap();
+        for (link, to) in [("dangling", "nowhere"), ("to-file", "file"), ("to-folder", "folder")] {
+            std::os::unix::fs::symlink(at(to), at(link)).unwrap();
+        }
+        for (name, what) in [
+            ("file", "is no folder"),
+            ("to-file", "is no folder"),
+            ("dangling", "nowhere\", which is not there"),
+            ("file/below", "lies in something that is no folder"),
+        ] {
+            for replace in [false, true] {
+                let error = look(&at(name), replace).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Usage, "{name}: {error}");
+                assert!(error.to_string().contains(what), "{name}: {error}");
+            }
+        }
+        assert_eq!(look(&at("to-folder"), false).unwrap(), Vec::<String>::new());
+        assert!(!at("nowhere").exists());
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct SourceStatus {
     pub last_backup: Option<BackupSummary>,
     /// The moment the last good backup holds.
     pub recovery_point: Option<Timestamp>,
-    /// Repositories that lack the last good backup.
+    /// Repositories that lack the last good backup, or are out of reach, so that nobody can say they hold it.
     pub behind: Vec<String>,
     pub lost: Vec<LostRepository>,
 }
@@ -40,11 +40,9 @@ pub async fn status(context: &Context, vault: &Vault, sources: &[SourceSettings]
                 last_backup: own.first().map(|backup| (*backup).clone()),
                 recovery_point: good.and_then(|backup| backup.snapshot_at),
                 behind: good.map_or_else(Vec::new, |backup| {
-                    vault
-                        .names()
-                        .into_iter()
-                        .filter(|name| !backup.repositories.contains(name))
-                        .collect()
+                    let lost = vault.lost().iter().map(|lost| lost.name.clone());
+                    let all = vault.names().into_iter().chain(lost);
+                    all.filter(|name| !backup.repositories.contains(name)).collect()
                 }),
                 lost: vault.lost().to_vec(),
             }

@@ -110,12 +110,12 @@ impl Repository {
                 Named::Pack(id) => drop(found.packs.insert(id, object.bytes)),
                 Named::Manifest(id) => found.manifests.push((id, object.bytes)),
                 Named::Mark(id) => drop(found.marks.insert(id)),
-                Named::Unknown => report.unknown(object.name.to_string()),
+                Named::Unknown => report.stranger(object.name.as_str()),
             }
         })
         .await?;
         for stranger in cancel.race(self.storage().strangers(PAGE_OBJECTS)).await?? {
-            report.unknown(stranger);
+            report.stranger(&stranger);
         }
         let stamp = names::stamp();
         if let Some(bytes) = self.read_or_report(&stamp, &[], report, cancel).await?
@@ -407,6 +407,32 @@ impl CheckReport {
         self.findings
             .iter()
             .any(|finding| matches!(finding.kind, FindingKind::Damaged | FindingKind::Missing))
+    }
+
+    /// Something that is no object of ours. In the place of one, or in a folder there, it is damage: that object can neither be read
+    /// nor written. An empty folder elsewhere is not worth a word.
+    fn stranger(&mut self, name: &str) {
+        let ends = name.match_indices('/').map(|(end, _)| end).chain([name.len()]);
+        let place = ends
+            .filter_map(|end| ObjectName::new(name.get(..end)?).ok())
+            .find(|place| names::parse(place) != Named::Unknown);
+        if let Some(place) = place {
+            let backups = match names::parse(&place) {
+                Named::Manifest(id) => vec![id],
+                _ => Vec::new(),
+            };
+            let taken = CheckFinding {
+                object: place.to_string(),
+                kind: FindingKind::Damaged,
+                message: "something that is no object (a folder, a link, a pipe) stands in its place".to_owned(),
+                backups,
+            };
+            if !self.findings.contains(&taken) {
+                self.findings.push(taken);
+            }
+        } else if !name.ends_with('/') {
+            self.unknown(name.to_owned());
+        }
     }
 
     fn unknown(&mut self, object: String) {

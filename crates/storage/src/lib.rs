@@ -70,7 +70,8 @@ pub trait Storage: Send + Sync + Debug {
     ) -> Result<Vec<ObjectFacts>, StorageError>;
 
     /// Up to `limit` things under the root that `list` cannot name because their name is no [`ObjectName`] or they
-    /// are no plain objects (links, pipes). For people to look at; ours are never among them.
+    /// are no plain objects (links, pipes, and empty folders, which end with `/`). For people to look at; no object of ours is
+    /// among them, but a folder may be that objects left empty.
     async fn strangers(&self, limit: usize) -> Result<Vec<String>, StorageError>;
 
     /// Removes an object. One that is not there counts as removed.

@@ -2,6 +2,7 @@
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
+use serde_json::json;
 
 use super::{Result, Run};
 use crate::cli::Cli;
@@ -12,6 +13,11 @@ pub(super) fn run(run: &Run, shell: Shell) -> Result<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "ballast", &mut script);
     let script = String::from_utf8(script).map_err(|error| AppError::Output(std::io::Error::other(error)))?;
-    run.output.data(&script)?;
+    if run.output.json {
+        run.output
+            .object(&json!({ "shell": shell.to_string(), "script": script }))?;
+    } else {
+        run.output.data(&script)?;
+    }
     Ok(DONE)
 }

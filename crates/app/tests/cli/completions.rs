@@ -16,6 +16,14 @@ fn every_shell_gets_a_script_that_knows_the_verbs() {
 }
 
 #[test]
+fn as_json_the_script_is_a_field() {
+    let place = Place::new("");
+    let script = place.run(&["completions", "fish"]).expect(0).stdout;
+    let lines = place.run(&["completions", "fish", "--json"]).expect(0).json();
+    assert_eq!(lines, [serde_json::json!({ "shell": "fish", "script": script })]);
+}
+
+#[test]
 fn bash_accepts_its_script() {
     let script = Place::new("").run(&["completions", "bash"]).expect(0).stdout;
     let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();

@@ -29,11 +29,19 @@ fn several_inits_at_once_make_one_repository_and_leave_nothing_else() {
         place.write("behind.toml", &(one + &second));
         let configurations = ["before.toml", "behind.toml", "before.toml", "behind.toml"];
         let runs = configurations.map(|name| place.spawn(&["--config", name, "init", "--json"]));
-        let created: usize = runs
-            .map(|run| run.wait().expect(0).stdout.matches("\"created\":true").count())
-            .iter()
-            .sum();
-        assert_eq!(created, 2);
+        let said = runs.map(|run| run.wait().expect(0).stdout);
+        let created = |name: &str| {
+            let made = |said: &&String| {
+                let said: serde_json::Value = serde_json::from_str(said).unwrap();
+                let repositories = said["repositories"].as_array().unwrap();
+                repositories
+                    .iter()
+                    .any(|one| one["name"] == name && one["created"] == true)
+            };
+            said.iter().filter(made).count()
+        };
+        // Two that copy the first one into the second at the same moment both made it.
+        assert!(created("local") == 1 && created("second") >= 1, "{said:?}");
         for repository in ["repository", "second"] {
             assert_eq!(place.entries(repository), ["ballast-repository", "keys"]);
             assert_eq!(place.entries(&format!("{repository}/keys")).len(), 1);
@@ -108,6 +116,45 @@ fn a_damaged_repository_is_4_and_a_stray_file_is_only_named() {
     place.write("repository/ballast-repository", "not a stamp");
     let ran = place.run(&["verify"]).expect(4);
     assert!(ran.stderr.contains("ballast-repository"), "{}", ran.all());
+}
+
+/// A folder or a pipe where an object must be: nothing waits for its bytes, and it is not passed over as a stray file.
+#[test]
+fn something_else_in_the_place_of_an_object_is_4_and_named() {
+    const MANIFEST: &str = "manifests/20261123T053300Z-00000000";
+    const PACK: &str = "packs/0a/0a000000000000000000000000000000";
+    const KEY: &str = "keys/00000000000000000000000000000000";
+    let place = Place::with_repository();
+    place.run(&["init"]).expect(0);
+    for name in [MANIFEST, PACK, KEY] {
+        let path = place.path("repository").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let named = || {
+            let ran = place.run(&["verify"]).expect(4);
+            assert!(ran.stdout.contains(name), "{}", ran.all());
+            place.run(&["list"]).expect(0);
+        };
+        std::fs::create_dir(&path).unwrap();
+        named();
+        std::fs::write(path.join("x"), "").unwrap();
+        named();
+        std::fs::remove_dir_all(&path).unwrap();
+        mkfifo(&path);
+        named();
+        std::fs::remove_file(&path).unwrap();
+        place.run(&["verify"]).expect(0);
+    }
+    let stamp = place.path("repository/ballast-repository");
+    std::fs::remove_file(&stamp).unwrap();
+    mkfifo(&stamp);
+    for verb in ["verify", "list", "init"] {
+        let ran = place.run(&[verb]).expect(4);
+        assert!(ran.stderr.contains("ballast-repository"), "{}", ran.all());
+    }
+}
+
+fn mkfifo(path: &std::path::Path) {
+    rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RUSR).unwrap();
 }
 
 /// A second repository at an address where nobody answers.

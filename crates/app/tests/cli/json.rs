@@ -46,6 +46,7 @@ fn every_line_is_an_object_and_every_field_is_documented() {
         &["config", "check"],
         &["config", "show"],
         &["config", "nonsense"],
+        &["completions", "bash"],
     ] {
         let arguments: Vec<&str> = verb.iter().copied().chain(["--json"]).collect();
         let ran = place.run(&arguments);

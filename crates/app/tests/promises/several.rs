@@ -44,6 +44,8 @@ fn one_repository_down_never_costs_the_other() {
     let verified = site.run(&["verify"]);
     assert_eq!(verified.code, Some(3), "{}", verified.stderr);
     assert!(verified.stderr.contains("cloud"), "{}", verified.stderr);
+    let status = site.json(&["status"], 3);
+    assert_eq!(status["sources"][0]["behind"], serde_json::json!(["cloud"]), "{status}");
     site.restore(&["--from-repository", "local", "--backup", id]);
 
     cloud.restart();
