@@ -99,7 +99,8 @@ Examples:
     Restore(RestoreArgs),
     /// Bring one repository up to another
     #[command(after_help = "\
-Copies the backups it lacks, and of those it has what is missing or what verify found damaged.
+Copies the backups it lacks, and of those it has what is missing or what verify found damaged; and what opens
+it, if that is lost. No other repository is opened.
 
 Examples:
   ballast copy --from local --to cloud --dry-run

@@ -102,11 +102,16 @@ impl Run {
 
     /// Opens one repository. The others may be away, locked or somebody else's: nothing of theirs is asked for, secrets included.
     async fn open_only(&self, config: &Config, name: &str) -> Result<Vault> {
-        let mut settings = Vec::new();
-        for repository in config.repositories.iter().filter(|repository| repository.name == name) {
-            settings.push(self.secrets(repository.settings()).await?);
-        }
-        self.open_those(config, &settings).await
+        let settings = self.secrets(config.repository(name)?.settings()).await?;
+        self.open_those(config, &[settings]).await
+    }
+
+    /// Opens the two repositories of a copy; with `mend`, what opens the second is brought back if it is missing or damaged.
+    async fn open_pair(&self, config: &Config, from: &str, to: &str, mend: bool) -> Result<Vault> {
+        let from = self.secrets(config.repository(from)?.settings()).await?;
+        let to = self.secrets(config.repository(to)?.settings()).await?;
+        let key = self.secrets(config.key.material()).await?;
+        Ok(Vault::open_pair(&self.context, &from, &to, &key, mend).await?)
     }
 
     /// Opens what can be opened, for work that needs only one of them: a secret that cannot be read costs its own repository.
@@ -141,13 +146,15 @@ impl Run {
 
     fn tell_lost<'a>(&self, lost: impl IntoIterator<Item = &'a LostRepository>) {
         for LostRepository {
-            name, message, hint, ..
+            name,
+            message,
+            hint,
+            damaged,
         } in lost
         {
-            self.output.warn(
-                &format!("repository \"{name}\" is out of reach: {message}"),
-                hint.as_deref(),
-            );
+            let state = if *damaged { "is damaged" } else { "is out of reach" };
+            self.output
+                .warn(&format!("repository \"{name}\" {state}: {message}"), hint.as_deref());
         }
     }
 }

@@ -120,6 +120,10 @@ impl From<ballast_repository::RepositoryError> for ProtectError {
             R::NoRepository { .. } => {
                 Self::new(ErrorKind::NoRepository, message).hint("check the url, or create it with: ballast init")
             }
+            R::Headless { .. } => Self::new(ErrorKind::Damaged, message).hint(
+                "bring it back from another repository of the configuration: ballast copy --from NAME --to NAME; \
+                 or put the object back from a copy of the storage",
+            ),
             R::WrongKey { .. } => Self::new(ErrorKind::WrongKey, message)
                 .hint("use the passphrase or key file the repository was created with; see [key] in the configuration"),
             R::Foreign { .. } => Self::usage(message).hint("choose an empty place for a new repository"),

@@ -1,9 +1,10 @@
 //! The repositories of one configuration, opened. Some may be out of reach: work goes on with the others, and they are named.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ballast_repository::{Lock, Presence, Repository, RepositoryError, create_all};
-use ballast_storage::Presence as StorePresence;
+use ballast_repository::{Lock, Presence, Repository, RepositoryError, copy_head, create_all};
+use ballast_storage::{Presence as StorePresence, Storage};
 
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result, chain};
@@ -25,7 +26,7 @@ pub struct LostRepository {
     pub hint: Option<String>,
     /// It answered, and what it holds is damaged.
     #[serde(skip)]
-    pub(crate) damaged: bool,
+    pub damaged: bool,
 }
 
 /// What `init` did at one place.
@@ -76,13 +77,8 @@ impl Vault {
         for settings in repositories {
             match open_one(context, settings, key).await {
                 Ok(repository) => {
-                    if let Some(first) = opened.first().filter(|first| first.id() != repository.id()) {
-                        return Err(RepositoryError::Different {
-                            location: repository.location(),
-                            found: repository.id().to_string(),
-                            expected: first.id().to_string(),
-                        }
-                        .into());
+                    if let Some(first) = opened.first() {
+                        refuse_different(first, &repository)?;
                     }
                     opened.push(repository);
                 }
@@ -111,11 +107,60 @@ impl Vault {
                 first.and(&others.join("; "))
             });
         }
+        let whole = opened.first().map(Repository::name).unwrap_or_default();
         let lost = failed
             .into_iter()
-            .map(|(name, error)| LostRepository::new(name, &error))
+            .map(|(name, error)| {
+                let mut lost = LostRepository::new(name, &error);
+                if lost.damaged {
+                    let command = format!("ballast copy --from {whole} --to {}", lost.name);
+                    lost.hint = Some(format!("bring back what opens it with: {command}"));
+                }
+                lost
+            })
             .collect();
         Ok(Self { opened, lost })
+    }
+
+    /// Opens the two repositories of a copy, and no others. With `mend`, what opens `to` is brought back from `from` where it is
+    /// missing or damaged.
+    pub async fn open_pair(
+        context: &Context,
+        from: &RepositorySettings,
+        to: &RepositorySettings,
+        key: &KeyMaterial,
+        mend: bool,
+    ) -> Result<Self> {
+        let about = |error| named(&to.name, error);
+        let source = open_one(context, from, key)
+            .await
+            .map_err(|error| named(&from.name, error))?;
+        let target = match open_one(context, to, key).await {
+            Err(error) if mend && error.kind() == ErrorKind::Damaged => {
+                let store = open_store(context, to).await.map_err(about)?;
+                let brought = copy_head(&source, store, &context.cancel).await;
+                let brought = brought.map_err(|error| about(error.into()))?;
+                context.note(format!(
+                    "repository \"{}\" was given back what opens it: {}",
+                    to.name,
+                    brought.join(", ")
+                ));
+                open_one(context, to, key).await
+            }
+            opened => opened,
+        };
+        let target = target.map_err(about)?;
+        refuse_different(&source, &target)?;
+        let opened = vec![source, target];
+        refuse_same_place(
+            opened
+                .iter()
+                .map(|repository| (repository.name(), repository.location())),
+        )?;
+        Ok(Self {
+            opened,
+            lost: Vec::new(),
+        })
     }
 
     /// Names of the repositories that opened.
@@ -163,15 +208,19 @@ impl LostRepository {
     }
 }
 
-async fn open_one(context: &Context, settings: &RepositorySettings, key: &KeyMaterial) -> Result<Repository> {
+async fn open_store(context: &Context, settings: &RepositorySettings) -> Result<Arc<dyn Storage>> {
     let store = ballast_storage::open(&settings.storage, StorePresence::MustExist);
-    let store = match context.cancel.race(store).await? {
-        Ok(store) => store,
+    match context.cancel.race(store).await? {
+        Ok(store) => Ok(store),
         Err(ballast_storage::StorageError::NoRoot { location }) => {
-            return Err(RepositoryError::NoRepository { location }.into());
+            Err(RepositoryError::NoRepository { location }.into())
         }
-        Err(error) => return Err(error.into()),
-    };
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn open_one(context: &Context, settings: &RepositorySettings, key: &KeyMaterial) -> Result<Repository> {
+    let store = open_store(context, settings).await?;
     Ok(Repository::open(&settings.name, store, &lock(key), &context.cancel).await?)
 }
 
@@ -185,6 +234,19 @@ fn lock(key: &KeyMaterial) -> Lock {
 /// Says which repository an error is about.
 fn named(name: &str, error: ProtectError) -> ProtectError {
     error.about(&format!("repository \"{name}\""))
+}
+
+/// Only copies of one repository have the same chunks under the same ids.
+fn refuse_different(first: &Repository, other: &Repository) -> Result<()> {
+    if first.id() == other.id() {
+        return Ok(());
+    }
+    Err(RepositoryError::Different {
+        location: other.location(),
+        found: other.id().to_string(),
+        expected: first.id().to_string(),
+    }
+    .into())
 }
 
 /// Two repositories at one place are one: counted as two they would be a lie.

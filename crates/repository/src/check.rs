@@ -276,7 +276,7 @@ impl Repository {
         Ok(())
     }
 
-    async fn check_pack(&self, pack: PackId, cancel: &Cancel) -> Result<Vec<PackEntry>> {
+    pub(crate) async fn check_pack(&self, pack: PackId, cancel: &Cancel) -> Result<Vec<PackEntry>> {
         let name = names::pack(pack);
         let bytes = self.get(&name, cancel).await?;
         let keys = Arc::clone(self.keys());

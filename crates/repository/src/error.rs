@@ -10,6 +10,14 @@ pub enum RepositoryError {
     /// Nothing of ours lies there: `init` comes first.
     #[error("there is no repository at {location}")]
     NoRepository { location: String },
+    /// There is a repository, and what opens it is missing or damaged: its stamp, or every key slot. It can be brought back
+    /// from another copy.
+    #[error("the repository at {location} cannot be opened: object \"{object}\" {state}")]
+    Headless {
+        location: String,
+        object: String,
+        state: String,
+    },
     /// The lock opens none of the key slots.
     #[error("the key opens no lock of the repository at {location}")]
     WrongKey { location: String },
@@ -67,6 +75,14 @@ impl RepositoryError {
             location: location.to_owned(),
             object: object.to_string(),
             cause: cause.to_string(),
+        }
+    }
+
+    pub(crate) fn headless(location: &str, object: impl ToString, state: impl Into<String>) -> Self {
+        Self::Headless {
+            location: location.to_owned(),
+            object: object.to_string(),
+            state: state.into(),
         }
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::cipher::Keys;
 use crate::error::{RepositoryError, Result};
-use crate::format::{decode_stamp, encode_stamp};
+use crate::format::{Unreadable, decode_stamp, encode_stamp};
 use crate::keys::{Lock, MasterKey, encode_slot, open_slot};
 use crate::manifest::{FACTS_BYTES_MAX, HEADER_BYTES, Header, Manifest, ManifestFacts};
 use crate::names::{self, BackupId, Named, PackId, RepositoryId, SlotId};
@@ -43,6 +43,14 @@ impl Repository {
         open_with_master(name, storage, lock, cancel)
             .await
             .map(|(repository, _)| repository)
+    }
+
+    /// The same repository as it may lie in another place.
+    pub(crate) fn at(&self, storage: Arc<dyn Storage>) -> Self {
+        Self {
+            storage,
+            ..self.clone()
+        }
     }
 
     pub fn name(&self) -> &str {
@@ -227,17 +235,37 @@ impl Repository {
     }
 }
 
-async fn read_stamp(storage: &dyn Storage, cancel: &Cancel) -> Result<Option<RepositoryId>> {
+pub(crate) async fn read_stamp(storage: &dyn Storage, cancel: &Cancel) -> Result<Option<RepositoryId>> {
     match cancel.race(storage.get(&names::stamp())).await? {
         Ok(bytes) => decode_stamp(&bytes)
             .map(Some)
-            .map_err(|cause| cause.at(&storage.location(), names::stamp())),
+            .map_err(|cause| cannot_open(cause, &storage.location(), &names::stamp())),
         Err(StorageError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-async fn slots(storage: &dyn Storage, cancel: &Cancel) -> Result<Vec<(ObjectName, Bytes)>> {
+/// What a place without a stamp is: not a repository, unless backups lie in it.
+pub(crate) async fn without_stamp(storage: &dyn Storage, cancel: &Cancel) -> Result<RepositoryError> {
+    let location = storage.location();
+    for prefix in [names::MANIFESTS, names::PACKS] {
+        let found = cancel.race(storage.list(prefix, None, PAGE_OBJECTS)).await??;
+        let ours = |name| matches!(names::parse(name), Named::Manifest(_) | Named::Pack(_));
+        if found.iter().any(|object| ours(&object.name)) {
+            return Ok(RepositoryError::headless(&location, names::stamp(), "is missing"));
+        }
+    }
+    Ok(RepositoryError::NoRepository { location })
+}
+
+fn cannot_open(cause: Unreadable, location: &str, object: &ObjectName) -> RepositoryError {
+    match cause {
+        Unreadable::Malformed(cause) => RepositoryError::headless(location, object, format!("is damaged: {cause}")),
+        too_new @ Unreadable::TooNew(_) => too_new.at(location, object),
+    }
+}
+
+pub(crate) async fn slots(storage: &dyn Storage, cancel: &Cancel) -> Result<Vec<(ObjectName, Bytes)>> {
     let mut slots = Vec::new();
     for object in cancel.race(storage.list(names::KEYS, None, PAGE_OBJECTS)).await?? {
         if matches!(names::parse(&object.name), Named::Key(_)) {
@@ -259,12 +287,13 @@ async fn open_with_master(
     cancel: &Cancel,
 ) -> Result<(Repository, MasterKey)> {
     let location = storage.location();
-    let id = read_stamp(&*storage, cancel)
-        .await?
-        .ok_or_else(|| RepositoryError::NoRepository {
-            location: location.clone(),
-        })?;
+    let Some(id) = read_stamp(&*storage, cancel).await? else {
+        return Err(without_stamp(&*storage, cancel).await?);
+    };
     let slots = slots(&*storage, cancel).await?;
+    if slots.is_empty() {
+        return Err(RepositoryError::headless(&location, names::KEYS, "holds no key slot"));
+    }
     let lock = lock.clone();
     // A damaged slot is told only if no other one opens: the lock decides what can be done, not the order of names.
     let outcome = run_blocking("open key slot", move || {
@@ -293,7 +322,7 @@ async fn open_with_master(
             ))
         }
         Ok(None) => Err(RepositoryError::WrongKey { location }),
-        Err((slot, cause)) => Err(cause.at(&location, slot)),
+        Err((slot, cause)) => Err(cannot_open(cause, &location, &slot)),
     }
 }
 
@@ -425,6 +454,10 @@ async fn refuse_foreign(storage: &dyn Storage, cancel: &Cancel) -> Result<()> {
     let ours = |name: &ObjectName| matches!(names::parse(name), Named::Key(_)) || name.as_str().starts_with(SELF_TEST);
     if found.iter().any(|object| names::parse(&object.name) == Named::Stamp) {
         return Ok(());
+    }
+    match without_stamp(storage, cancel).await? {
+        RepositoryError::NoRepository { .. } => {}
+        lost => return Err(lost),
     }
     match found.into_iter().find(|object| !ours(&object.name)) {
         None => Ok(()),

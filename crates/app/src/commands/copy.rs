@@ -9,13 +9,11 @@ use crate::exit::{AppError, DONE};
 
 pub(super) async fn run(run: &Run, args: &CopyArgs) -> Result<u8> {
     let config = run.config()?;
-    config.check_repository(&args.from)?;
-    config.check_repository(&args.to)?;
     if args.from == args.to {
         let message = format!("repository \"{}\" cannot be copied to itself", args.from);
         return Err(AppError::Usage { message, hint: None });
     }
-    let vault = run.open(&config).await?;
+    let vault = run.open_pair(&config, &args.from, &args.to, !args.dry_run).await?;
     let outcome = copy(&run.context, &vault, &args.from, &args.to, args.dry_run).await?;
     if run.output.json {
         run.output

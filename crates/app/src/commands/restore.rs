@@ -14,7 +14,7 @@ use crate::exit::{AppError, DONE};
 pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
     let config = run.config()?;
     if let Some(name) = &args.from_repository {
-        config.check_repository(name)?;
+        config.repository(name)?;
     }
     let target: RestoreTarget = args.to.parse()?;
     let request = RestoreRequest {

@@ -101,16 +101,13 @@ impl Config {
             .ok_or_else(|| self.unknown("source", name, self.sources.iter().map(|source| source.name.as_str())))
     }
 
-    /// Whether there is a repository of that name.
-    pub(crate) fn check_repository(&self, name: &str) -> Result<(), AppError> {
-        if self.repositories.iter().any(|repository| repository.name == name) {
-            return Ok(());
-        }
-        Err(self.unknown(
-            "repository",
-            name,
-            self.repositories.iter().map(|repository| repository.name.as_str()),
-        ))
+    /// The repository of that name.
+    pub(crate) fn repository(&self, name: &str) -> Result<&Repository, AppError> {
+        let names = self.repositories.iter().map(|repository| repository.name.as_str());
+        self.repositories
+            .iter()
+            .find(|repository| repository.name == name)
+            .ok_or_else(|| self.unknown("repository", name, names))
     }
 
     fn unknown<'a>(&self, kind: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> AppError {

@@ -141,6 +141,53 @@ fn damage_is_not_inherited() {
     site.restore(&["--backup", first.as_str().unwrap(), "--from-repository", "local"]);
 }
 
+/// The stamp is lost, then every key slot, then both: it is said as damage with the way out, and that way is gone.
+#[test]
+fn what_opens_a_repository_is_brought_back() {
+    let source = server(MysqlOptions::default());
+    balance::load(&source, 2, 20);
+    let mut site = Site::new(&source, "");
+    let second = site.program.dir().join("second");
+    site.change(
+        "[[repository]]",
+        &format!(
+            "[[repository]]\nname = \"second\"\nurl = \"file://{}\"\n\n[[repository]]",
+            second.display()
+        ),
+    );
+    let site = site.init();
+    site.run(&["backup", "orders"]).expect(0);
+    let repository = site.repository();
+    let stamp = repository.join("ballast-repository");
+    let slots = || files(&repository.join("keys"));
+    for lost in [vec![stamp.clone()], slots(), [slots(), vec![stamp.clone()]].concat()] {
+        for path in &lost {
+            std::fs::remove_file(path).unwrap();
+        }
+        let output = site.run(&["verify"]).expect(4);
+        assert!(
+            output.stderr.contains("ballast copy --from second --to local") && output.stderr.contains("is damaged"),
+            "{}",
+            output.stderr
+        );
+        site.run(&["init"]).expect(4);
+        site.refuse_restore(&["--from-repository", "local"], 4);
+        site.run(&["copy", "--from", "second", "--to", "local", "--dry-run"])
+            .expect(4);
+        site.run(&["copy", "--from", "second", "--to", "local"]).expect(0);
+        site.verify_clean();
+    }
+    for path in [&stamp, &second.join("ballast-repository")] {
+        std::fs::remove_file(path).unwrap();
+    }
+    let output = site.run(&["list"]).expect(4);
+    assert!(
+        output.stderr.contains("\"ballast-repository\" is missing"),
+        "{}",
+        output.stderr
+    );
+}
+
 /// A page that is damaged on the donor is never copied as good.
 #[test]
 fn a_damaged_page_of_the_source_is_named() {

@@ -7,6 +7,7 @@
 
 mod copying;
 mod damage;
+mod head;
 mod interrupted;
 mod kit;
 mod marks;
