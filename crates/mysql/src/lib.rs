@@ -30,5 +30,5 @@ pub use identifier::{quote_name, quote_table, quote_text};
 pub use page::{BadPage, ChecksumAlgorithm, PageChecker};
 pub use requirements::{Requirement, Severity, clone_requirements, log_requirements};
 pub use server::{Flavour, ServerVersion, variables};
-pub use throwaway::{ServerBinary, ThrowawayOptions, ThrowawayServer};
+pub use throwaway::{ServerBinary, ThrowawayOptions, ThrowawayServer, processes_with};
 pub use wire::response::{Executed, Row, Rows};

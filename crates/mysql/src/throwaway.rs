@@ -25,6 +25,7 @@ use ballast_base::{Cancel, Clock as _, SystemClock};
 use tokio::process::{Child, Command};
 
 use self::scratch::Scratch;
+pub use self::scratch::processes_with;
 use crate::{Connection, Flavour, MysqlError, ServerAddress, ServerVersion};
 
 /// `mysqld --version` answers within this time.

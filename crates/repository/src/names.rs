@@ -18,15 +18,6 @@ macro_rules! random_id {
                 fill_random(&mut id);
                 Self(id)
             }
-
-            #[allow(dead_code, reason = "not every kind of id is read back from a name")]
-            fn parse(text: &str) -> Option<Self> {
-                let digits = text.as_bytes();
-                if digits.len() != 32 || digits.iter().any(|d| !matches!(d, b'0'..=b'9' | b'a'..=b'f')) {
-                    return None;
-                }
-                u128::from_str_radix(text, 16).ok().map(|value| Self(value.to_be_bytes()))
-            }
         }
 
         impl std::fmt::Display for $name {
@@ -132,19 +123,28 @@ pub(crate) fn parse(name: &ObjectName) -> Named {
     let known = if text == STAMP {
         Some(Named::Stamp)
     } else if let Some(id) = text.strip_prefix(KEYS) {
-        SlotId::parse(id).map(Named::Key)
+        hex(id).map(SlotId).map(Named::Key)
     } else if let Some(rest) = text.strip_prefix(PACKS) {
         rest.split_once('/')
-            .and_then(|(folder, id)| PackId::parse(id).filter(|_| id.starts_with(folder) && folder.len() == 2))
-            .map(Named::Pack)
+            .filter(|(folder, id)| id.starts_with(folder) && folder.len() == 2)
+            .and_then(|(_, id)| hex(id).map(PackId).map(Named::Pack))
     } else if let Some(id) = text.strip_prefix(MANIFESTS) {
         BackupId::parse(id).map(Named::Manifest)
     } else if let Some(id) = text.strip_prefix(MARKS) {
-        PackId::parse(id).map(Named::Mark)
+        hex(id).map(PackId).map(Named::Mark)
     } else {
         None
     };
     known.unwrap_or(Named::Unknown)
+}
+
+/// The bytes of 32 small hexadecimal digits.
+fn hex(text: &str) -> Option<[u8; 16]> {
+    let digits = text.as_bytes();
+    if digits.len() != 32 || digits.iter().any(|d| !matches!(d, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
 }
 
 fn valid(name: String) -> ObjectName {

@@ -183,7 +183,11 @@ fn lock_dead(folder: &Path) -> Option<File> {
 
 /// Servers that were started with the socket in this folder.
 fn servers_of(folder: &Path) -> Vec<Pid> {
-    let argument = format!("--socket={}", folder.join(SOCKET).display());
+    processes_with(&format!("--socket={}", folder.join(SOCKET).display()))
+}
+
+/// Processes that have exactly this among their arguments.
+pub fn processes_with(argument: &str) -> Vec<Pid> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };

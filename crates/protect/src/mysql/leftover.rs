@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use ballast_mysql::processes_with;
+use rustix::process::{Signal, kill_process, test_kill_process};
 
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
@@ -17,7 +18,7 @@ const END_LOOK_EVERY: Duration = Duration::from_millis(50);
 /// of its arguments is exactly this data directory.
 pub(crate) async fn end_servers(context: &Context, directory: &Path) -> Result<()> {
     let argument = format!("--datadir={}", directory.display());
-    for pid in started_with(&argument) {
+    for pid in processes_with(&argument) {
         context.warn(
             format!(
                 "ending the private server (pid {}) that an interrupted restore left",
@@ -63,21 +64,4 @@ pub(crate) fn user_of(directory: &Path) -> Option<u32> {
                 .flatten()
                 .any(|handle| std::fs::read_link(handle.path()).is_ok_and(|file| file.starts_with(&real)))
         })
-}
-
-fn started_with(argument: &str) -> Vec<Pid> {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| {
-            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
-            let command = std::fs::read(entry.path().join("cmdline")).ok()?;
-            command
-                .split(|byte| *byte == 0)
-                .any(|part| part == argument.as_bytes())
-                .then_some(pid)
-        })
-        .collect()
 }
