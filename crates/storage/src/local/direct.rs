@@ -79,8 +79,17 @@ mod tests {
     #[test]
     fn a_body_of_every_kind_of_length_is_written_whole() {
         let folder = tempfile::tempdir().unwrap();
-        let beside = [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES + 17];
-        let lengths = beside.iter().flat_map(|more| [*more, BUFFER_BYTES - 1 + more, 3 * BUFFER_BYTES + more]);
+        let beside = [
+            0,
+            1,
+            BLOCK_BYTES - 1,
+            BLOCK_BYTES,
+            BLOCK_BYTES + 1,
+            3 * BLOCK_BYTES + 17,
+        ];
+        let lengths = beside
+            .iter()
+            .flat_map(|more| [*more, BUFFER_BYTES - 1 + more, 3 * BUFFER_BYTES + more]);
         for length in lengths {
             let body: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect();
             let path = folder.path().join(length.to_string());
