@@ -12,6 +12,7 @@ mod gtid;
 mod identifier;
 mod page;
 mod requirements;
+mod schema;
 mod server;
 mod throwaway;
 mod wire;
@@ -29,6 +30,10 @@ pub use gtid::GtidSet;
 pub use identifier::{quote_name, quote_table, quote_text};
 pub use page::{BadPage, ChecksumAlgorithm, PageChecker};
 pub use requirements::{Requirement, Severity, clone_requirements, log_requirements};
+pub use schema::{
+    Account, AccountKind, ColumnSchema, Creation, Database, Event, Generated, KeyPart, LeftOut, Library, ObjectKind,
+    Routine, RoutineKind, Schema, SchemaFilter, SecretSql, Sequence, TableKind, TableSchema, Trigger, UniqueKey, View,
+};
 pub use server::{Flavour, ServerVersion, variables};
 pub use throwaway::{ServerBinary, ThrowawayOptions, ThrowawayServer, processes_with};
 pub use wire::response::{Executed, Row, Rows};
