@@ -35,7 +35,7 @@ const QUIT: u8 = 0x01;
 #[derive(Debug)]
 pub struct Connection {
     pub(crate) channel: Channel,
-    capabilities: CapabilityFlags,
+    pub(crate) capabilities: CapabilityFlags,
     version: String,
     id: u32,
     tls: bool,
@@ -43,6 +43,14 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(address: &ServerAddress, cancel: &Cancel) -> Result<Self, MysqlError> {
+        Self::open_with(address, cancel, CapabilityFlags::empty()).await
+    }
+
+    pub(crate) async fn open_with(
+        address: &ServerAddress,
+        cancel: &Cancel,
+        more: CapabilityFlags,
+    ) -> Result<Self, MysqlError> {
         let transport = cancel.race(transport::connect(address)).await??;
         let mut channel = Channel::new(transport, cancel.clone(), LOGIN_WAIT_MAX);
         let first = channel.receive("waiting for the server's greeting").await?;
@@ -51,7 +59,7 @@ impl Connection {
         }
         let greeting = Greeting::decode(&first)?;
         let encrypted = address.tls != TlsMode::Off && address.socket.is_none();
-        let capabilities = greeting.common(encrypted);
+        let capabilities = greeting.common(encrypted, more);
         if encrypted {
             if !greeting.offers_tls() {
                 return Err(MysqlError::Tls {
@@ -147,7 +155,7 @@ impl Connection {
 
     /// Runs one statement and reads its rows as a whole.
     pub async fn query(&mut self, sql: &str) -> Result<Rows, MysqlError> {
-        match self.run(sql).await? {
+        match self.run(sql.as_bytes()).await? {
             Answer::Rows(rows) => Ok(rows),
             Answer::Done(_) => Ok(Rows {
                 columns: Vec::new(),
@@ -158,6 +166,10 @@ impl Connection {
 
     /// Runs one statement for its effect; rows, if any, are read and dropped.
     pub async fn execute(&mut self, sql: &str) -> Result<Executed, MysqlError> {
+        self.execute_bytes(sql.as_bytes()).await
+    }
+
+    pub(crate) async fn execute_bytes(&mut self, sql: &[u8]) -> Result<Executed, MysqlError> {
         match self.run(sql).await? {
             Answer::Done(done) => Ok(done),
             Answer::Rows(_) => Ok(Executed {
@@ -178,19 +190,14 @@ impl Connection {
             .map(std::borrow::Cow::into_owned))
     }
 
-    async fn run(&mut self, sql: &str) -> Result<Answer, MysqlError> {
-        const DOING: &str = "running a statement";
-        self.channel.send_command(DOING, &[&[QUERY], sql.as_bytes()]).await?;
-        let first = self.channel.receive(DOING).await?;
+    /// Sends a statement and reads how its answer begins.
+    pub(crate) async fn ask(&mut self, doing: &'static str, sql: &[u8]) -> Result<Beginning, MysqlError> {
+        self.channel.send_command(doing, &[&[QUERY], sql]).await?;
+        let first = self.channel.receive(doing).await?;
         match first.first() {
-            Some(&response::OK) => return Ok(Answer::Done(response::decode_ok(&first)?)),
+            Some(&response::OK) => return Ok(Beginning::Done(response::decode_ok(&first)?)),
             Some(&response::ERROR) => return Err(response::decode_error(&first)),
-            Some(&response::LOCAL_FILE) => {
-                // Never send a file because a server asks for it.
-                self.channel.send(DOING, &[]).await?;
-                self.channel.receive(DOING).await?;
-                return Err(MysqlError::protocol("the server asked for a local file"));
-            }
+            Some(&response::LOCAL_FILE) => return Ok(Beginning::LocalFile),
             _ => {}
         }
         let count = Reader::new("column count", &first).lenenc()?;
@@ -199,11 +206,26 @@ impl Connection {
         }
         let mut columns = Vec::new();
         for _ in 0..count {
-            columns.push(response::decode_column_name(&self.channel.receive(DOING).await?)?);
+            columns.push(response::decode_column_name(&self.channel.receive(doing).await?)?);
         }
         if !self.capabilities.contains(CapabilityFlags::CLIENT_DEPRECATE_EOF) {
-            self.channel.receive(DOING).await?;
+            self.channel.receive(doing).await?;
         }
+        Ok(Beginning::Rows(columns))
+    }
+
+    async fn run(&mut self, sql: &[u8]) -> Result<Answer, MysqlError> {
+        const DOING: &str = "running a statement";
+        let columns = match self.ask(DOING, sql).await? {
+            Beginning::Done(done) => return Ok(Answer::Done(done)),
+            Beginning::Rows(columns) => columns,
+            Beginning::LocalFile => {
+                // Never send a file because a server asks for it.
+                self.channel.send(DOING, &[]).await?;
+                self.channel.receive(DOING).await?;
+                return Err(MysqlError::protocol("the server asked for a local file"));
+            }
+        };
         let (mut rows, mut bytes) = (Vec::new(), 0);
         loop {
             let packet = self.channel.receive(DOING).await?;
@@ -230,6 +252,15 @@ impl Connection {
             self.channel.shutdown().await;
         }
     }
+}
+
+/// How an answer begins.
+pub(crate) enum Beginning {
+    Done(Executed),
+    /// The columns of the rows that follow.
+    Rows(Vec<String>),
+    /// The server waits for the data of a `LOAD DATA LOCAL`.
+    LocalFile,
 }
 
 enum Answer {

@@ -36,6 +36,11 @@ fn refusal_hint(code: u16) -> Option<&'static str> {
         1226 => {
             "the account has a limit of its own: wait, end its other connections, or as an administrator: ALTER USER 'NAME'@'HOST' WITH MAX_USER_CONNECTIONS 0 MAX_CONNECTIONS_PER_HOUR 0 MAX_QUERIES_PER_HOUR 0;"
         }
+        1021 | 1114 => "free space on the target's disk (also in its tmpdir), then start again",
+        // LOAD DATA LOCAL: any older server, MySQL 8.0 and later, MariaDB 10.6 and later.
+        1148 | 3948 | 4166 => crate::load_data::LOCAL_INFILE_HINT,
+        // The packet was larger than the server takes.
+        1153 => "as an administrator: SET GLOBAL max_allowed_packet = 1073741824;",
         // The password must be changed first, told after and at login.
         1820 | 1862 => {
             "the password has expired, as an administrator: ALTER USER 'NAME'@'HOST' IDENTIFIED BY '…' PASSWORD EXPIRE NEVER; and put the new one where the configuration says"
@@ -87,9 +92,27 @@ pub enum MysqlError {
     #[error("{what}")]
     Unsupported { what: String, hint: String },
 
+    /// Others on the server stood in the way: another try, at a quieter time, may get through.
+    #[error("{what}")]
+    Disturbed { what: String, hint: String },
+
     /// The address itself is wrong.
     #[error("server address: {detail}")]
     Address { detail: String, hint: String },
+
+    /// The server took another number of rows than it was given; none of them stays.
+    #[error("the server took {loaded} rows of {expected}; its first warnings: {}", if warnings.is_empty() { "none" } else { warnings })]
+    Rows {
+        expected: u64,
+        loaded: u64,
+        warnings: String,
+    },
+
+    /// Where the rows to load came from something failed.
+    #[error("read the rows to load")]
+    Source {
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 
     /// A server process of our own did not do what it was started for.
     #[error("{what}; its last lines:\n{log}")]
@@ -119,13 +142,24 @@ impl MysqlError {
         }
     }
 
+    /// Whether the server forbids LOAD DATA LOCAL; INSERT statements work there.
+    pub fn forbids_load(&self) -> bool {
+        matches!(self.server_code(), Some(1148 | 3948 | 4166))
+    }
+
     /// What to type or change, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Unsupported { hint, .. } | Self::Address { hint, .. } => Some(hint.clone()),
+            Self::Unsupported { hint, .. } | Self::Disturbed { hint, .. } | Self::Address { hint, .. } => {
+                Some(hint.clone())
+            }
             Self::Server { code, .. } | Self::Login { code, .. } if refusal_hint(*code).is_some() => {
                 refusal_hint(*code).map(str::to_owned)
             }
+            Self::Rows { .. } => Some(
+                "rows that are there already are not loaded again: choose an empty target, or drop the table there"
+                    .to_owned(),
+            ),
             Self::Login { .. } => Some("check the user name, the password and the host the account is for".to_owned()),
             Self::Tls { .. } => Some(
                 "give the authority's certificate with ?ca=PATH, or choose ?tls=required (no check of the name) or ?tls=off"
@@ -139,7 +173,7 @@ impl MysqlError {
 impl Retryable for MysqlError {
     fn may_retry(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Gone { .. } | Self::Timeout { .. } => true,
+            Self::Unreachable { .. } | Self::Gone { .. } | Self::Timeout { .. } | Self::Disturbed { .. } => true,
             Self::Server { code, .. } => PASSING_SERVER_ERRORS.contains(code),
             _ => false,
         }

@@ -10,10 +10,14 @@ mod error;
 mod facts;
 mod gtid;
 mod identifier;
+mod load_data;
 mod page;
 mod requirements;
+mod rows;
 mod schema;
 mod server;
+mod table_form;
+mod text_rows;
 mod throwaway;
 mod wire;
 
@@ -28,12 +32,16 @@ pub use error::MysqlError;
 pub use facts::{Facts, TableFact};
 pub use gtid::GtidSet;
 pub use identifier::{quote_name, quote_table, quote_text};
+pub use load_data::{Chunk, Loaded};
 pub use page::{BadPage, ChecksumAlgorithm, PageChecker};
 pub use requirements::{Requirement, Severity, clone_requirements, log_requirements};
+pub use rows::{ROW_BYTES_MAX, RowBatch, RowPacket, RowStream};
 pub use schema::{
     Account, AccountKind, ColumnSchema, Creation, Database, Event, Generated, KeyPart, LeftOut, Library, ObjectKind,
     Routine, RoutineKind, Schema, SchemaFilter, SecretSql, Sequence, TableKind, TableSchema, Trigger, UniqueKey, View,
 };
 pub use server::{Flavour, ServerVersion, variables};
+pub use table_form::{ColumnForm, LOAD_SESSION, READ_SESSION, TableForm};
+pub use text_rows::{TableDigest, TextRows};
 pub use throwaway::{ServerBinary, ThrowawayOptions, ThrowawayServer, processes_with};
 pub use wire::response::{Executed, Row, Rows};

@@ -84,14 +84,14 @@ impl Greeting {
         self.capabilities.contains(CapabilityFlags::CLIENT_SSL)
     }
 
-    /// What both sides can do.
-    pub(crate) fn common(&self, tls: bool) -> CapabilityFlags {
+    /// What both sides can do; of our side also `more`, which not every connection is to have.
+    pub(crate) fn common(&self, tls: bool, more: CapabilityFlags) -> CapabilityFlags {
         let tls = if tls {
             CapabilityFlags::CLIENT_SSL
         } else {
             CapabilityFlags::empty()
         };
-        (wanted() | tls) & self.capabilities
+        (wanted() | more | tls) & self.capabilities
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!((greeting.version.as_str(), greeting.connection_id), ("9.7.4", 7));
         assert_eq!(&greeting.nonce, b"abcdefghijklmnopqrst");
         assert_eq!(greeting.plugin, b"caching_sha2_password");
-        assert_eq!(greeting.common(true), wanted());
+        assert_eq!(greeting.common(true, CapabilityFlags::CLIENT_LOCAL_FILES), wanted());
     }
 
     proptest! {

@@ -19,6 +19,10 @@ const PACKET_BYTES_FULL: usize = 0xFF_FFFF;
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How much is asked of the transport at once.
 const READ_BYTES: usize = 256 * 1024;
+/// A run of packets is read into what a buffer has left, down to this; so that runs do not each hold a buffer.
+const RUN_SPACE_BYTES: usize = 64 * 1024;
+/// Data for a LOAD goes in packets of this size, which is under any sensible `max_allowed_packet`.
+const DATA_PACKET_BYTES: usize = 128 * 1024;
 /// Sending waits this long for the other side to take it.
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -122,7 +126,7 @@ impl Channel {
     /// The next payload and the sequence number it began with. In the clone protocol that number starts anew in
     /// every packet.
     pub(crate) async fn receive_any(&mut self, doing: &'static str) -> Result<(Bytes, u8), MysqlError> {
-        let read = read_payload(&mut *self.transport, &mut self.buffer);
+        let read = read_payload(&mut *self.transport, &mut self.buffer, PAYLOAD_BYTES_MAX);
         let broken = std::mem::replace(&mut self.broken, true);
         match limited(&self.cancel, broken, self.read_wait_max, doing, read).await? {
             Ok((payload, first, last)) => {
@@ -132,7 +136,68 @@ impl Channel {
             }
             Err(Broken::Io(error)) => Err(gone(doing, &error)),
             Err(Broken::Wrong(what)) => Err(MysqlError::protocol(format!("{what} while {doing}"))),
+            Err(Broken::TooLong(bytes)) => Err(MysqlError::protocol(format!(
+                "a payload of more than {bytes} bytes while {doing}"
+            ))),
         }
+    }
+
+    /// All whole payloads that have come, one at least, up to the one that `is_end` names.
+    pub(crate) async fn receive_run(
+        &mut self,
+        doing: &'static str,
+        payload_bytes_max: usize,
+        is_end: impl Fn(&[u8]) -> bool,
+    ) -> Result<Run, MysqlError> {
+        let read = read_run(
+            &mut *self.transport,
+            &mut self.buffer,
+            self.sequence,
+            payload_bytes_max,
+            is_end,
+        );
+        let broken = std::mem::replace(&mut self.broken, true);
+        match limited(&self.cancel, broken, self.read_wait_max, doing, read).await? {
+            Ok((run, next)) => {
+                self.broken = false;
+                self.sequence = next;
+                Ok(run)
+            }
+            Err(Broken::Io(error)) => Err(gone(doing, &error)),
+            Err(Broken::Wrong(what)) => Err(MysqlError::protocol(format!("{what} while {doing}"))),
+            Err(Broken::TooLong(bytes)) => Err(MysqlError::Unsupported {
+                what: format!("a row of more than {bytes} bytes"),
+                hint: "no client can read such a row; make its longest values shorter".to_owned(),
+            }),
+        }
+    }
+
+    /// Sends data in packets of a middling size, without a copy. An empty packet, which would end it, is never sent.
+    pub(crate) async fn send_data(&mut self, doing: &'static str, data: &[u8]) -> Result<(), MysqlError> {
+        let broken = std::mem::replace(&mut self.broken, true);
+        for part in data.chunks(DATA_PACKET_BYTES) {
+            let length = u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes();
+            let [first, second, third, _] = length;
+            let header = [first, second, third, self.sequence];
+            self.sequence = self.sequence.wrapping_add(1);
+            let mut packet = bytes::Buf::chain(header.as_slice(), part);
+            let write = self.transport.write_all_buf(&mut packet);
+            limited(&self.cancel, broken, self.read_wait_max, doing, write)
+                .await?
+                .map_err(|error| gone(doing, &error))?;
+        }
+        self.broken = broken;
+        Ok(())
+    }
+
+    /// Waits for something that is not the server, as long as nobody cancels.
+    pub(crate) async fn race<T>(&self, work: impl Future<Output = T>) -> Result<T, MysqlError> {
+        Ok(self.cancel.race(work).await?)
+    }
+
+    /// Not to be used again: the rest of an answer was not read, or of a question not sent.
+    pub(crate) fn abandon(&mut self) {
+        self.broken = true;
     }
 
     /// Ends the sending side in order. Whether the server still listens does not matter any more.
@@ -150,9 +215,41 @@ impl Channel {
     }
 }
 
+/// What has come of an answer.
+pub(crate) enum Run {
+    /// Whole packets with their headers, none of them full.
+    Packets(Bytes),
+    /// One payload, joined of several packets.
+    Joined(Bytes),
+    /// The payload that ends it.
+    End(Bytes),
+}
+
+/// A channel in the middle of a question or an answer. Dropped there, it cannot be used again.
+pub(crate) struct Underway<'a> {
+    pub(crate) channel: &'a mut Channel,
+    pub(crate) done: bool,
+}
+
+impl<'a> Underway<'a> {
+    pub(crate) fn new(channel: &'a mut Channel) -> Self {
+        Self { channel, done: false }
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.channel.abandon();
+        }
+    }
+}
+
 enum Broken {
     Io(std::io::Error),
     Wrong(String),
+    /// A payload over this limit.
+    TooLong(usize),
 }
 
 impl From<std::io::Error> for Broken {
@@ -192,25 +289,35 @@ async fn fill(transport: &mut dyn Transport, buffer: &mut BytesMut, count: usize
     while buffer.len() < count {
         buffer.reserve((count - buffer.len()).max(READ_BYTES));
         if transport.read_buf(buffer).await? == 0 {
-            return Err(std::io::Error::new(
-                std::io::ErrorKind::UnexpectedEof,
-                "the server closed it",
-            ));
+            return Err(closed());
         }
     }
     Ok(())
 }
 
+fn closed() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the server closed it")
+}
+
+/// The length and the number of a packet.
+fn header(bytes: [u8; 4]) -> (usize, u8) {
+    let [first, second, third, sequence] = bytes;
+    let length = usize::from(first) | usize::from(second) << 8 | usize::from(third) << 16;
+    (length, sequence)
+}
+
 async fn read_packet(transport: &mut dyn Transport, buffer: &mut BytesMut) -> Result<(Bytes, u8), Broken> {
     fill(transport, buffer, 4).await?;
-    let header = buffer.get_uint_le(4);
-    let length = usize::try_from(header & 0xFF_FFFF).map_err(|_| Broken::Wrong("a length beyond memory".to_owned()))?;
-    let sequence = u8::try_from(header >> 24).map_err(|_| Broken::Wrong("a header of five bytes".to_owned()))?;
+    let (length, sequence) = header(buffer.get_u32_le().to_le_bytes());
     fill(transport, buffer, length).await?;
     Ok((buffer.split_to(length).freeze(), sequence))
 }
 
-async fn read_payload(transport: &mut dyn Transport, buffer: &mut BytesMut) -> Result<(Bytes, u8, u8), Broken> {
+async fn read_payload(
+    transport: &mut dyn Transport,
+    buffer: &mut BytesMut,
+    bytes_max: usize,
+) -> Result<(Bytes, u8, u8), Broken> {
     let (payload, first) = read_packet(transport, buffer).await?;
     if payload.len() < PACKET_BYTES_FULL {
         return Ok((payload, first, first));
@@ -225,16 +332,69 @@ async fn read_payload(transport: &mut dyn Transport, buffer: &mut BytesMut) -> R
             )));
         }
         last = sequence;
-        if joined.len() + part.len() > PAYLOAD_BYTES_MAX {
-            return Err(Broken::Wrong(format!(
-                "a payload of more than {PAYLOAD_BYTES_MAX} bytes"
-            )));
+        if joined.len() + part.len() > bytes_max {
+            return Err(Broken::TooLong(bytes_max));
         }
         joined.extend_from_slice(&part);
         if part.len() < PACKET_BYTES_FULL {
             return Ok((joined.freeze(), first, last));
         }
     }
+}
+
+/// The packets that are there, and the number the next one must have.
+async fn read_run(
+    transport: &mut dyn Transport,
+    buffer: &mut BytesMut,
+    mut expected: u8,
+    bytes_max: usize,
+    is_end: impl Fn(&[u8]) -> bool,
+) -> Result<(Run, u8), Broken> {
+    let wrong = |found: u8, expected: u8| Broken::Wrong(format!("packet number {found} instead of {expected}"));
+    let length = loop {
+        if let Some(first) = buffer.first_chunk::<4>() {
+            let (length, sequence) = header(*first);
+            if sequence != expected {
+                return Err(wrong(sequence, expected));
+            }
+            if length == PACKET_BYTES_FULL || buffer.len() >= 4 + length {
+                break length;
+            }
+            if buffer.capacity() < 4 + length {
+                buffer.reserve(4 + length - buffer.len());
+            }
+        }
+        if buffer.capacity() - buffer.len() < RUN_SPACE_BYTES {
+            buffer.reserve(READ_BYTES);
+        }
+        if transport.read_buf(buffer).await? == 0 {
+            return Err(closed().into());
+        }
+    };
+    if length == PACKET_BYTES_FULL {
+        let (payload, _, last) = read_payload(transport, buffer, bytes_max).await?;
+        return Ok((Run::Joined(payload), last.wrapping_add(1)));
+    }
+    let mut at = 0;
+    while let Some((bytes, rest)) = buffer.get(at..).and_then(<[u8]>::split_first_chunk) {
+        let (length, sequence) = header(*bytes);
+        let Some(payload) = rest.get(..length).filter(|_| length < PACKET_BYTES_FULL) else {
+            break;
+        };
+        if sequence != expected {
+            return Err(wrong(sequence, expected));
+        }
+        if is_end(payload) {
+            if at > 0 {
+                break;
+            }
+            buffer.advance(4);
+            return Ok((Run::End(buffer.split_to(length).freeze()), expected.wrapping_add(1)));
+        }
+        expected = expected.wrapping_add(1);
+        at += 4 + length;
+    }
+    Ok((Run::Packets(buffer.split_to(at).freeze()), expected))
 }
 
 #[cfg(test)]
@@ -304,6 +464,95 @@ mod tests {
         assert!(matches!(far.receive("testing").await, Err(MysqlError::Gone { .. })));
     }
 
+    fn is_end(payload: &[u8]) -> bool {
+        payload.first() == Some(&0xFE)
+    }
+
+    /// What comes in runs until the end, each payload with whether it came alone.
+    async fn runs(far: &mut Channel, bytes_max: usize) -> Result<(Vec<(Bytes, bool)>, Bytes), MysqlError> {
+        let mut seen = Vec::new();
+        loop {
+            match far.receive_run("testing", bytes_max, is_end).await? {
+                Run::Packets(mut packets) => {
+                    while !packets.is_empty() {
+                        let (length, _) = header(*packets.first_chunk().unwrap());
+                        packets.advance(4);
+                        seen.push((packets.split_to(length), false));
+                    }
+                }
+                Run::Joined(payload) => seen.push((payload, true)),
+                Run::End(end) => return Ok((seen, end)),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn runs_bring_short_payloads_together_and_long_ones_joined() {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (mut near, mut far) = (channel(near), channel(far));
+        let long = vec![7; 2 * PACKET_BYTES_FULL];
+        let sender = async {
+            near.send_command("testing", &[b"one"]).await.unwrap();
+            near.send("testing", &[]).await.unwrap();
+            near.send("testing", &[&long]).await.unwrap();
+            for _ in 0..300 {
+                near.send("testing", &[b"two"]).await.unwrap();
+            }
+            near.send("testing", &[&long[..PACKET_BYTES_FULL - 1]]).await.unwrap();
+            near.send("testing", &[b"\xfeend"]).await.unwrap();
+            near.send("testing", &[b"next"]).await.unwrap();
+        };
+        let receiver = async {
+            let (seen, end) = runs(&mut far, 1 << 30).await.unwrap();
+            (seen, end, far.receive("testing").await.unwrap())
+        };
+        let ((), (seen, end, next)) = tokio::join!(sender, receiver);
+        assert_eq!((&*end, &*next), (&b"\xfeend"[..], &b"next"[..]));
+        let mut lengths: Vec<(usize, bool)> = seen.iter().map(|(payload, joined)| (payload.len(), *joined)).collect();
+        assert_eq!(lengths.pop(), Some((PACKET_BYTES_FULL - 1, false)));
+        assert_eq!(lengths[..3], [(3, false), (0, false), (2 * PACKET_BYTES_FULL, true)]);
+        assert!(lengths.len() == 303 && seen[3..303].iter().all(|(payload, _)| **payload == *b"two"));
+    }
+
+    #[tokio::test]
+    async fn a_run_with_a_wrong_number_or_over_the_limit_is_refused() {
+        for (sent, words) in [
+            (&b"\x01\0\0\0a\x01\0\0\x02b"[..], "packet number 2 instead of 1"),
+            (b"\x01\0\0\x05a", "packet number 5 instead of 0"),
+            (b"\x09\0\0\0a", "the server closed it"),
+        ] {
+            let (mut near, far) = tokio::io::duplex(64);
+            near.write_all(sent).await.unwrap();
+            drop(near);
+            let mut far = channel(far);
+            let error = runs(&mut far, 100).await.unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+            assert!(matches!(far.receive("testing").await, Err(MysqlError::Gone { .. })));
+        }
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (mut near, mut far) = (channel(near), channel(far));
+        let long = vec![7; PACKET_BYTES_FULL + 1];
+        let parts = [long.as_slice()];
+        let (_, error) = tokio::join!(near.send_command("testing", &parts), runs(&mut far, PACKET_BYTES_FULL));
+        assert!(error.unwrap_err().to_string().contains("a row of more than"));
+    }
+
+    #[tokio::test]
+    async fn data_is_sent_whole_in_packets_none_of_which_is_empty() {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (mut near, mut far) = (channel(near), channel(far));
+        let data: Vec<u8> = (0..3 * DATA_PACKET_BYTES + 5)
+            .map(|at| u8::try_from(at % 251).unwrap())
+            .collect();
+        near.send_data("testing", &[]).await.unwrap();
+        near.send_data("testing", &data).await.unwrap();
+        near.send("testing", &[b"\xfe"]).await.unwrap();
+        let (seen, _) = runs(&mut far, 100).await.unwrap();
+        assert_eq!(seen.len(), 4);
+        let joined: Vec<u8> = seen.iter().flat_map(|(payload, _)| payload.iter().copied()).collect();
+        assert!(joined == data);
+    }
+
     #[tokio::test]
     async fn a_silent_server_and_a_cancel_end_the_wait() {
         let (_near, far) = tokio::io::duplex(64);
@@ -327,6 +576,10 @@ mod tests {
                 drop(near);
                 let mut far = channel(far);
                 while far.receive_any("testing").await.is_ok() {}
+                let (mut near, far) = tokio::io::duplex(1024);
+                near.write_all(&bytes).await.unwrap();
+                drop(near);
+                drop(runs(&mut channel(far), 1 << 30).await);
             });
         }
     }

@@ -1,0 +1,212 @@
+//! In which form the columns of a table leave the server, come back, and are fingerprinted.
+//!
+//! Everything here holds under [`READ_SESSION`] and [`LOAD_SESSION`] only: without a conversion of characters, with
+//! UTC, and without the SQL modes that refuse or change values which other modes had let in.
+#![deny(clippy::indexing_slicing)]
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ColumnSchema, Connection, MysqlError, TableDigest, quote_name};
+
+/// Declared lengths from here on are fingerprinted by a CRC of their own, so that a row's values always fit into
+/// `max_allowed_packet`.
+const LONG_OCTETS: u64 = 4096;
+
+/// What a session that reads rows must have set, as one statement.
+pub const READ_SESSION: &str = "SET NAMES binary, SESSION time_zone = '+00:00', SESSION sql_mode = ''";
+
+/// What a session that loads rows must have set, as one statement.
+pub const LOAD_SESSION: &str = "SET NAMES binary, SESSION time_zone = '+00:00', \
+     SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', \
+     SESSION foreign_key_checks = 0, SESSION unique_checks = 0";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    /// The bytes that the server shows, both ways.
+    Plain,
+    /// All digits of a FLOAT or of a DOUBLE with a declared scale.
+    Approximate,
+    /// The number of a member or the bits of a set.
+    Number,
+    /// Text that the server does not take from bytes without a character set.
+    Characters,
+}
+
+/// The form of one column. Stored beside the rows, which are read back by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnForm {
+    name: String,
+    kind: Kind,
+    /// Its value is fingerprinted by a CRC of its own.
+    long: bool,
+}
+
+/// The forms of a table's columns, without those that the server computes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableForm {
+    columns: Vec<ColumnForm>,
+}
+
+impl ColumnForm {
+    fn new(column: &ColumnSchema) -> Self {
+        let scaled = column.column_type.contains('(');
+        let kind = match column.data_type.as_str() {
+            "float" => Kind::Approximate,
+            "double" if scaled => Kind::Approximate,
+            "enum" | "set" => Kind::Number,
+            "json" | "uuid" | "inet4" | "inet6" => Kind::Characters,
+            _ => Kind::Plain,
+        };
+        let short = match column.data_type.as_str() {
+            "char" | "varchar" | "binary" | "varbinary" => {
+                column.octet_length.is_some_and(|octets| octets <= LONG_OCTETS)
+            }
+            "tinytext" | "tinyblob" | "uuid" | "inet4" | "inet6" => true,
+            "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "float" | "double" | "bit"
+            | "date" | "datetime" | "timestamp" | "time" | "year" | "enum" | "set" => true,
+            _ => false,
+        };
+        Self {
+            name: column.name.clone(),
+            kind,
+            long: !short,
+        }
+    }
+
+    fn selected(&self) -> String {
+        let name = quote_name(&self.name);
+        match self.kind {
+            Kind::Plain | Kind::Characters => name,
+            Kind::Approximate => format!("{name} * 1e0"),
+            Kind::Number => format!("CAST({name} AS UNSIGNED)"),
+        }
+    }
+
+    /// What the fingerprint is taken of.
+    fn fingerprinted(&self) -> String {
+        let cast = format!("CAST({} AS BINARY)", self.selected());
+        if self.long { format!("CRC32({cast})") } else { cast }
+    }
+
+    /// What stands before and after a value that is loaded; nothing where the column takes it as it is.
+    pub(crate) fn around(&self) -> Option<(&'static str, &'static str)> {
+        match self.kind {
+            Kind::Plain | Kind::Approximate => None,
+            Kind::Number => Some(("CAST(", " AS UNSIGNED)")),
+            Kind::Characters => Some(("CONVERT(", " USING utf8mb4)")),
+        }
+    }
+}
+
+impl TableForm {
+    pub fn new(columns: &[ColumnSchema]) -> Self {
+        let loaded = columns.iter().filter(|column| column.generated.is_none());
+        Self {
+            columns: loaded.map(ColumnForm::new).collect(),
+        }
+    }
+
+    pub(crate) fn columns(&self) -> &[ColumnForm] {
+        &self.columns
+    }
+
+    pub(crate) fn long_columns(&self) -> Vec<bool> {
+        if self.columns.is_empty() {
+            return vec![false];
+        }
+        self.columns.iter().map(|column| column.long).collect()
+    }
+
+    /// What to select. A table without columns to load gives an empty text for each row.
+    pub fn select_list(&self) -> String {
+        if self.columns.is_empty() {
+            return "''".to_owned();
+        }
+        self.list(ColumnForm::selected)
+    }
+
+    /// The statement that loads rows into a table; its name comes quoted.
+    pub fn load_sql(&self, table: &str) -> String {
+        let mut targets = Vec::new();
+        let mut set = Vec::new();
+        for (number, column) in self.columns.iter().enumerate() {
+            let name = quote_name(&column.name);
+            match column.around() {
+                None => targets.push(name),
+                Some((before, after)) => {
+                    let variable = format!("@c{number}");
+                    set.push(format!("{name} = {before}{variable}{after}"));
+                    targets.push(variable);
+                }
+            }
+        }
+        if targets.is_empty() {
+            targets.push("@nothing".to_owned());
+        }
+        let mut sql = format!(
+            "LOAD DATA LOCAL INFILE 'rows' INTO TABLE {table} CHARACTER SET binary \
+             FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' ({})",
+            targets.join(", ")
+        );
+        if !set.is_empty() {
+            sql.push_str(" SET ");
+            sql.push_str(&set.join(", "));
+        }
+        sql
+    }
+
+    /// The beginning of a statement that inserts rows, up to the first parenthesis of the values.
+    pub(crate) fn insert_sql(&self, table: &str) -> String {
+        let names = self.list(|column| quote_name(&column.name));
+        format!("INSERT INTO {table} ({names}) VALUES ")
+    }
+
+    /// The statement by which the server fingerprints a table, or the part of it that meets a condition.
+    pub fn fingerprint_sql(&self, table: &str, condition: Option<&str>) -> String {
+        let (values, nulls) = if self.columns.is_empty() {
+            ("''".to_owned(), "'0'".to_owned())
+        } else {
+            let nulls = self.list(|column| format!("ISNULL({})", quote_name(&column.name)));
+            (self.list(ColumnForm::fingerprinted), format!("CONCAT({nulls})"))
+        };
+        let mut sql = format!(
+            "SELECT COUNT(*), SUM(crc), BIT_XOR(crc) FROM \
+             (SELECT CRC32(CONCAT_WS('\\t', {values}, {nulls})) AS crc FROM {table}"
+        );
+        if let Some(condition) = condition {
+            sql.push_str(" WHERE ");
+            sql.push_str(condition);
+        }
+        sql.push_str(") AS fingerprints");
+        sql
+    }
+
+    /// Has the server fingerprint a table, which takes as long as reading it. The session must be as
+    /// [`READ_SESSION`] or [`LOAD_SESSION`] says.
+    pub async fn fingerprint(
+        &self,
+        connection: &mut Connection,
+        table: &str,
+        condition: Option<&str>,
+    ) -> Result<TableDigest, MysqlError> {
+        let rows = connection.query(&self.fingerprint_sql(table, condition)).await?;
+        let digest = rows.rows.first().and_then(|row| {
+            let sum = match row.text(1) {
+                None => 0,
+                Some(sum) => sum.parse::<u128>().ok()? & u128::from(u64::MAX),
+            };
+            Some(TableDigest {
+                rows: row.number(0)?,
+                sum: u64::try_from(sum).ok()?,
+                xor: u32::try_from(row.number(2)?).ok()?,
+            })
+        });
+        digest.ok_or_else(|| MysqlError::protocol(format!("no fingerprint of {table} in the answer")))
+    }
+
+    fn list(&self, part: impl Fn(&ColumnForm) -> String) -> String {
+        let parts: Vec<String> = self.columns.iter().map(part).collect();
+        parts.join(", ")
+    }
+}
