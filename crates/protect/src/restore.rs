@@ -7,8 +7,9 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use ballast_base::{run_blocking, spawn};
+use ballast_base::{Task, run_blocking, spawn};
 use ballast_mysql::{DirectoryLayout, FileKind, FilePath, LayoutFile};
 use ballast_repository::{BackupId, BackupReader};
 use jiff::Timestamp;
@@ -24,6 +25,8 @@ use crate::restore_plan::RestorePlan;
 /// Undo and system tablespaces that lay outside the donor's data directory come to lie in this folder inside the copy; the server
 /// finds them by itself.
 const EXTERNAL: &str = "external-tablespaces";
+/// Between two rounds of writing out.
+const WRITE_OUT_EVERY: Duration = Duration::from_millis(100);
 
 /// What a restore came to.
 #[derive(Debug, serde::Serialize)]
@@ -67,19 +70,15 @@ pub async fn restore(context: &Context, plan: RestorePlan) -> Result<RestoreOutc
 
 async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Result<RestoreOutcome> {
     let mut steps = context.steps();
+    let early = WriteOut::start(place.unfinished.clone());
     let record = steps.run("download", download(context, plan, place)).await?;
-    // What counts is the sync of `finish`; this one only lets the disk begin while the server recovers.
-    let unfinished = place.unfinished.clone();
-    let early = spawn("write out", async move {
-        run_blocking("write out", move || drop(sync_tree(&unfinished))).await
-    });
     let proved = steps
         .run(
             "prove",
             proof::prove(context, plan, &record, &place.unfinished, &place.outside),
         )
         .await?;
-    early.join().await??;
+    early.end().await?;
     if !proved.proof.holds() {
         return Err(unproved(plan, &proved));
     }
@@ -102,6 +101,35 @@ async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Resu
         steps,
         seconds,
     })
+}
+
+/// Lets the disk write while files arrive and the server recovers. It promises nothing: what counts is the sync of `finish`.
+struct WriteOut {
+    task: Task<Result<()>>,
+    /// The rounds end when this is gone, also when the restore fails.
+    wanted: Arc<()>,
+}
+
+impl WriteOut {
+    fn start(folder: PathBuf) -> Self {
+        let wanted = Arc::new(());
+        let watched = Arc::downgrade(&wanted);
+        let task = spawn("write out", async move {
+            let rounds = move || {
+                while watched.upgrade().is_some() {
+                    drop(sync_tree(&folder));
+                    std::thread::sleep(WRITE_OUT_EVERY);
+                }
+            };
+            Ok(run_blocking("write out", rounds).await?)
+        });
+        Self { task, wanted }
+    }
+
+    async fn end(self) -> Result<()> {
+        drop(self.wanted);
+        self.task.join().await?
+    }
 }
 
 fn unproved(plan: &RestorePlan, proved: &Proved) -> ProtectError {
