@@ -34,8 +34,9 @@ const OTHER_CLONE_ASK_EVERY: Duration = Duration::from_millis(500);
 /// Each is served by a thread of the donor, which reads past the page cache: one alone waits for the disk most of the time.
 const DATA_CONNECTIONS: usize = 4;
 /// Settings a server needs to open the copy; the donor says them or its variables do.
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 6] = [
     "innodb_page_size",
+    "innodb_redo_log_capacity",
     "innodb_data_file_path",
     "lower_case_table_names",
     "innodb_undo_tablespaces",

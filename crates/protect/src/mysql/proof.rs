@@ -23,6 +23,8 @@ const START_WAIT_MAX: Duration = Duration::from_secs(3600);
 const STOP_WAIT_MAX: Duration = Duration::from_secs(1800);
 /// Counting the rows of one large table takes its time.
 const COUNT_WAIT_MAX: Duration = Duration::from_secs(4 * 3600);
+const REDO_CAPACITY: &str = "innodb_redo_log_capacity";
+const REDO_CAPACITY_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Connections that count.
 const COUNTERS: usize = 4;
 
@@ -60,6 +62,10 @@ pub(crate) async fn prove(
     outside: &Path,
 ) -> Result<Proved> {
     let mut settings = record.settings.clone();
+    // As the donor's, so that neither this server nor the next one has to make the log anew; but not at the price of a disk.
+    settings.retain(|name, value| {
+        name != REDO_CAPACITY || value.parse().is_ok_and(|bytes: u64| bytes <= REDO_CAPACITY_BYTES_MAX)
+    });
     if outside.exists() {
         settings.insert("innodb_directories".to_owned(), outside.display().to_string());
     }
