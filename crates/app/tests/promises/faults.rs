@@ -11,8 +11,9 @@ use crate::site::{Site, USER, files, rounds, server};
 #[test]
 fn survives_kill_at_any_moment() {
     let source = server(MysqlOptions::default());
-    balance::load(&source, 24, 3_000);
+    // First, so that it is copied first.
     load_noise(&source);
+    balance::load(&source, 24, 3_000);
     let mut site = Site::new(&source, "");
     site.change(
         "[[repository]]",
@@ -70,13 +71,14 @@ fn survives_kill_at_any_moment() {
 }
 
 /// What does not compress, so that there are several packs for a kill to come between.
-const NOISE_BYTES: u64 = 128 << 20;
+const NOISE_BYTES: u64 = 256 << 20;
 
 fn load_noise(server: &MysqlServer) {
-    server.sql("CREATE TABLE balance.noise (id INT AUTO_INCREMENT PRIMARY KEY, bytes VARBINARY(1024) NOT NULL)");
-    server.sql("INSERT INTO balance.noise (bytes) VALUES (RANDOM_BYTES(1024))");
+    server.sql("CREATE DATABASE noise");
+    server.sql("CREATE TABLE noise.noise (id INT AUTO_INCREMENT PRIMARY KEY, bytes VARBINARY(1024) NOT NULL)");
+    server.sql("INSERT INTO noise.noise (bytes) VALUES (RANDOM_BYTES(1024))");
     for _ in 0..(NOISE_BYTES / 1024).ilog2() {
-        server.sql("INSERT INTO balance.noise (bytes) SELECT RANDOM_BYTES(1024) FROM balance.noise");
+        server.sql("INSERT INTO noise.noise (bytes) SELECT RANDOM_BYTES(1024) FROM noise.noise");
     }
 }
 
