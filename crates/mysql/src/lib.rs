@@ -37,8 +37,9 @@ pub use page::{BadPage, ChecksumAlgorithm, PageChecker};
 pub use requirements::{Requirement, Severity, clone_requirements, log_requirements};
 pub use rows::{ROW_BYTES_MAX, RowBatch, RowPacket, RowStream};
 pub use schema::{
-    Account, AccountKind, ColumnSchema, Creation, Database, Event, Generated, KeyPart, LeftOut, Library, ObjectKind,
-    Routine, RoutineKind, Schema, SchemaFilter, SecretSql, Sequence, TableKind, TableSchema, Trigger, UniqueKey, View,
+    Account, AccountKind, ColumnSchema, Creation, Database, Event, Generated, KeyPart, LeftOut, Library, Naming,
+    ObjectKind, Routine, RoutineKind, Schema, SchemaFilter, SecretSql, Sequence, TableKind, TableSchema,
+    TableStatements, Trigger, UniqueKey, View, creation_session,
 };
 pub use server::{Flavour, ServerVersion, variables};
 pub use table_form::{ColumnForm, LOAD_SESSION, READ_SESSION, TableForm};

@@ -1,0 +1,473 @@
+//! A CREATE TABLE as SHOW CREATE TABLE prints it, taken apart: so that rows can be loaded before the keys they do not need,
+//! under another name where that is wanted.
+//!
+//! Nothing of the text is changed but names of tables and, on request, where files lie: each definition is the server's own
+//! words, only its place differs.
+#![deny(clippy::indexing_slicing)]
+
+use super::sql_text::{Kind, Token, tokens};
+use super::{KeyPart, Naming};
+use crate::{MysqlError, quote_name, quote_table};
+
+/// Tablespaces every server has.
+const OWN_TABLESPACES: [&str; 3] = ["innodb_system", "innodb_file_per_table", "innodb_temporary"];
+
+/// One table's statements, to run in this order: `create`, the rows, `keys`, and when all tables have come so far
+/// `foreign_keys`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableStatements {
+    /// With the primary key, and the keys that AUTO_INCREMENT, partitions and finding a row need.
+    pub create: String,
+    /// ALTER TABLE with the other keys. More than one statement where one would make the server copy the table.
+    pub keys: Vec<String>,
+    pub foreign_keys: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Column,
+    Primary,
+    Unique,
+    Key,
+    /// With a part that is an expression.
+    Functional,
+    /// The server builds one at a time.
+    FullText,
+    ForeignKey,
+    Check,
+    Other,
+}
+
+#[derive(Debug, Clone)]
+struct Definition<'a> {
+    class: Class,
+    text: &'a str,
+    tokens: Vec<Token<'a>>,
+}
+
+/// The parts of the text.
+#[derive(Debug, Clone)]
+pub(super) struct TableText<'a> {
+    definitions: Vec<Definition<'a>>,
+    /// All after the closing parenthesis.
+    options: &'a str,
+}
+
+impl<'a> TableText<'a> {
+    pub(super) fn parse(create: &'a str) -> Result<Self, MysqlError> {
+        let broken = || MysqlError::protocol(format!("the text of a table: {create:.200}"));
+        let all = tokens(create);
+        let open = all
+            .iter()
+            .position(|token| token.is_symbol('('))
+            .filter(|_| all.first().is_some_and(|token| token.is_word("CREATE")))
+            .ok_or_else(broken)?;
+        let (mut definitions, mut depth, mut part) = (Vec::new(), 0_usize, Vec::new());
+        for token in all.into_iter().skip(open) {
+            match token.kind {
+                Kind::Symbol('(') => {
+                    depth += 1;
+                    if depth == 1 {
+                        continue;
+                    }
+                }
+                Kind::Symbol(')') => {
+                    // It began at an opening one, so it is not zero.
+                    depth -= 1;
+                    if depth == 0 {
+                        definitions.push(Definition::new(create, part, token.at.start).ok_or_else(broken)?);
+                        let options = create.get(token.at.end..).ok_or_else(broken)?;
+                        return Ok(Self { definitions, options });
+                    }
+                }
+                Kind::Symbol(',') if depth == 1 => {
+                    definitions
+                        .push(Definition::new(create, std::mem::take(&mut part), token.at.start).ok_or_else(broken)?);
+                    continue;
+                }
+                _ => {}
+            }
+            part.push(token);
+        }
+        Err(broken())
+    }
+
+    pub(super) fn primary_key(&self) -> Vec<KeyPart> {
+        let key = self.of(Class::Primary).next();
+        key.and_then(Definition::parts).unwrap_or_default()
+    }
+
+    /// Unique keys by name; those with an expression are not among them.
+    pub(super) fn unique_keys(&self) -> impl Iterator<Item = (String, Vec<KeyPart>)> {
+        let key = |key: &Definition<'_>| Some((key.tokens.get(2)?.name()?, key.parts()?));
+        self.of(Class::Unique).filter_map(key)
+    }
+
+    fn of(&self, class: Class) -> impl Iterator<Item = &Definition<'a>> {
+        self.definitions
+            .iter()
+            .filter(move |definition| definition.class == class)
+    }
+
+    pub(super) fn statements(&self, database: &str, table: &str, naming: &Naming<'_>) -> TableStatements {
+        let (new_database, new_table) = (naming.table)(database, table);
+        let place = quote_table(&new_database, &new_table);
+        let constraints = Constraints {
+            old: table,
+            new: &new_table,
+            same_database: new_database == database,
+        };
+        let kept = self.keys_kept();
+        let collation = self.collation();
+        let (mut create, mut keys, mut foreign) = (Vec::new(), Vec::<(Class, Vec<&str>)>::new(), Vec::new());
+        let mut seen = 0;
+        for definition in &self.definitions {
+            match definition.class {
+                Class::Unique | Class::Key | Class::Functional | Class::FullText => {
+                    seen += 1;
+                    if seen <= kept {
+                        create.push(definition.text.to_owned());
+                        continue;
+                    }
+                    let class = match definition.class {
+                        Class::Unique => Class::Key,
+                        other => other,
+                    };
+                    match keys.last_mut() {
+                        Some((last, texts)) if *last == class && class != Class::FullText => {
+                            texts.push(definition.text);
+                        }
+                        _ => keys.push((class, vec![definition.text])),
+                    }
+                }
+                Class::ForeignKey => {
+                    let text = definition.foreign_key(database, naming);
+                    foreign.push(format!("ADD {}", constraints.rename(definition, &text)));
+                }
+                Class::Check => create.push(constraints.rename(definition, definition.text)),
+                Class::Column => create.push(definition.column(collation.as_deref())),
+                Class::Primary | Class::Other => create.push(definition.text.to_owned()),
+            }
+        }
+        let alter = |parts: Vec<String>| format!("ALTER TABLE {place}\n  {}", parts.join(",\n  "));
+        TableStatements {
+            create: format!(
+                "CREATE TABLE {place} (\n  {}\n){}",
+                create.join(",\n  "),
+                options(self.options, database, naming)
+            ),
+            keys: keys
+                .into_iter()
+                .map(|(_, texts)| alter(texts.into_iter().map(|text| format!("ADD {text}")).collect()))
+                .collect(),
+            foreign_keys: (!foreign.is_empty()).then(|| alter(foreign)),
+        }
+    }
+
+    /// The table's own.
+    fn collation(&self) -> Option<String> {
+        let all = tokens(self.options);
+        let at = all.iter().position(|token| token.is_word("COLLATE"))?;
+        let equals = all.get(at + 1).is_some_and(|token| token.is_symbol('='));
+        all.get(if equals { at + 2 } else { at + 1 }).and_then(Token::name)
+    }
+
+    /// How many of the keys stay in the CREATE. The first ones, so that the order of all stays: the server sorts new ones
+    /// behind those that are there, within the kinds it keeps apart by itself.
+    fn keys_kept(&self) -> usize {
+        let keys: Vec<_> = self
+            .definitions
+            .iter()
+            .filter(|definition| definition.is_key())
+            .collect();
+        let primary = self.of(Class::Primary).next();
+        let last =
+            |wanted: &dyn Fn(&Definition<'_>) -> bool| keys.iter().rposition(|key| wanted(key)).map_or(0, |at| at + 1);
+        let mut kept = 0;
+        if let Some(counter) = self.of(Class::Column).find(|column| column.has_word("AUTO_INCREMENT")) {
+            let name = counter.tokens.first().and_then(Token::name);
+            let leads = |key: &Definition<'_>| key.first_column().is_some() && key.first_column() == name;
+            if !primary.is_some_and(leads) {
+                // MyISAM counts per prefix of a key too; then each key that has the column is kept.
+                let first = keys.iter().position(|key| leads(key)).map(|at| at + 1);
+                kept = first.unwrap_or_else(|| {
+                    last(&|key| {
+                        key.tokens
+                            .iter()
+                            .any(|token| token.kind == Kind::Name && token.name() == name)
+                    })
+                });
+            }
+        }
+        if primary.is_none() {
+            // Rows are found, and of partitions and InnoDB stored, by a unique key then.
+            let partitioned = tokens(self.options).iter().any(|token| token.is_word("PARTITION"));
+            let nullable = |name: &str| {
+                let column =
+                    |column: &&Definition<'_>| column.tokens.first().and_then(Token::name).as_deref() == Some(name);
+                self.of(Class::Column)
+                    .find(column)
+                    .is_none_or(|column| !column.is_not_null())
+            };
+            kept = kept.max(last(&|key| {
+                key.class == Class::Unique
+                    && (partitioned
+                        || key
+                            .parts()
+                            .is_some_and(|parts| !parts.iter().any(|part| nullable(&part.column))))
+            }));
+        }
+        kept
+    }
+}
+
+impl<'a> Definition<'a> {
+    fn new(create: &'a str, tokens: Vec<Token<'a>>, end: usize) -> Option<Self> {
+        let start = tokens.first()?.at.start;
+        // The rest up to the comma: the mark that ends a conditional comment is no token.
+        let text = create.get(start..end)?.trim_end();
+        let word = |at: usize, word: &str| tokens.get(at).is_some_and(|token: &Token<'_>| token.is_word(word));
+        let functional = || {
+            let opened = tokens.iter().position(|token| token.is_symbol('('));
+            let mut depth = 0;
+            opened.is_some_and(|at| {
+                tokens.iter().skip(at).any(|token| {
+                    match token.kind {
+                        Kind::Symbol('(') => depth += 1,
+                        Kind::Symbol(')') => depth -= 1,
+                        _ => {}
+                    }
+                    // A prefix is a number in parentheses behind a name; an expression begins with one.
+                    depth == 2 && token.is_symbol('(') && begins_part(&tokens, token)
+                })
+            })
+        };
+        let class = match tokens.first()? {
+            first if first.kind == Kind::Name => Class::Column,
+            _ if word(0, "PRIMARY") => Class::Primary,
+            _ if word(0, "FULLTEXT") => Class::FullText,
+            _ if (word(0, "UNIQUE") || word(0, "KEY") || word(0, "SPATIAL")) && functional() => Class::Functional,
+            _ if word(0, "UNIQUE") => Class::Unique,
+            _ if word(0, "KEY") || word(0, "SPATIAL") || word(0, "VECTOR") => Class::Key,
+            _ if word(0, "FOREIGN") || word(2, "FOREIGN") => Class::ForeignKey,
+            _ if word(0, "CHECK") || word(2, "CHECK") => Class::Check,
+            _ => Class::Other,
+        };
+        Some(Self { class, text, tokens })
+    }
+
+    fn is_key(&self) -> bool {
+        matches!(
+            self.class,
+            Class::Unique | Class::Key | Class::Functional | Class::FullText
+        )
+    }
+
+    /// A word outside parentheses.
+    fn has_word(&self, word: &str) -> bool {
+        self.outside().any(|token| token.is_word(word))
+    }
+
+    fn is_not_null(&self) -> bool {
+        let words: Vec<_> = self.outside().collect();
+        words
+            .windows(2)
+            .any(|pair| matches!(pair, [a, b] if a.is_word("NOT") && b.is_word("NULL")))
+    }
+
+    fn outside(&self) -> impl Iterator<Item = &Token<'a>> {
+        let mut depth = 0_i32;
+        self.tokens.iter().filter(move |token| {
+            match token.kind {
+                Kind::Symbol('(') => depth += 1,
+                Kind::Symbol(')') => depth -= 1,
+                _ => {}
+            }
+            depth == 0
+        })
+    }
+
+    fn first_column(&self) -> Option<String> {
+        let open = self.tokens.iter().position(|token| token.is_symbol('('))?;
+        self.tokens.get(open + 1)?.name()
+    }
+
+    /// `None` where one is not a plain column.
+    fn parts(&self) -> Option<Vec<KeyPart>> {
+        let open = self.tokens.iter().position(|token| token.is_symbol('('))?;
+        let mut tokens = self.tokens.iter().skip(open + 1);
+        let mut parts = Vec::new();
+        loop {
+            let column = tokens.next().filter(|token| token.kind == Kind::Name)?.name()?;
+            let mut part = KeyPart {
+                column,
+                prefix: None,
+                descending: false,
+            };
+            loop {
+                match tokens.next()? {
+                    token if token.is_symbol(')') => {
+                        parts.push(part);
+                        return Some(parts);
+                    }
+                    token if token.is_symbol(',') => break,
+                    token if token.is_symbol('(') => {
+                        part.prefix = Some(tokens.next()?.text.parse().ok()?);
+                        tokens.next().filter(|token| token.is_symbol(')'))?;
+                    }
+                    token if token.is_word("DESC") => part.descending = true,
+                    token if token.is_word("ASC") => {}
+                    _ => return None,
+                }
+            }
+            parts.push(part);
+        }
+    }
+
+    /// A column that has the table's collation because it was given none of its own is printed with the collation alone; were
+    /// it created so, the server would take it for its own and print its character set as well from then on.
+    fn column(&self, table_collation: Option<&str>) -> String {
+        let all: Vec<_> = self.outside().collect();
+        let own_charset = all
+            .iter()
+            .any(|token| token.is_word("CHARACTER") || token.is_word("CHARSET"));
+        let inherited = all.windows(2).find_map(|pair| match pair {
+            [word, collation] if word.is_word("COLLATE") && collation.name().as_deref() == table_collation => {
+                Some((word.at.start, collation.at.end))
+            }
+            _ => None,
+        });
+        let base = self.tokens.first().map_or(0, |token| token.at.start);
+        match inherited.filter(|_| !own_charset) {
+            Some((start, end)) => {
+                let before = self.text.get(..start - base).unwrap_or_default();
+                let after = self.text.get(end - base..).unwrap_or_default();
+                format!("{}{after}", before.trim_end())
+            }
+            None => self.text.to_owned(),
+        }
+    }
+
+    /// The text with the parent table's name as it is to be.
+    fn foreign_key(&self, database: &str, naming: &Naming<'_>) -> String {
+        let Some(at) = self.tokens.iter().position(|token| token.is_word("REFERENCES")) else {
+            return self.text.to_owned();
+        };
+        let base = self.tokens.first().map_or(0, |token| token.at.start);
+        replace_table(self.text, base, self.tokens.iter().skip(at + 1), database, naming)
+            .map_or_else(|| self.text.to_owned(), |(text, _)| text)
+    }
+}
+
+fn begins_part(tokens: &[Token<'_>], open: &Token<'_>) -> bool {
+    let before = tokens.iter().rev().find(|token| token.at.end <= open.at.start);
+    before.is_some_and(|token| token.is_symbol('(') || token.is_symbol(','))
+}
+
+/// Replaces one table's name, with or without its database, at the beginning of the tokens; gives how many tokens it was.
+fn replace_table<'t>(
+    text: &str,
+    base: usize,
+    mut tokens: impl Iterator<Item = &'t Token<'t>>,
+    database: &str,
+    naming: &Naming<'_>,
+) -> Option<(String, usize)> {
+    let first = tokens.next()?;
+    let (old, last, count) = match tokens.next() {
+        Some(dot) if dot.is_symbol('.') => {
+            let second = tokens.next()?;
+            ((first.name()?, second.name()?), second, 3)
+        }
+        _ => ((database.to_owned(), first.name()?), first, 1),
+    };
+    let (new_database, new_table) = (naming.table)(&old.0, &old.1);
+    let before = text.get(..first.at.start.checked_sub(base)?)?;
+    let after = text.get(last.at.end.checked_sub(base)?..)?;
+    Some((
+        format!("{before}{}{after}", quote_table(&new_database, &new_table)),
+        count,
+    ))
+}
+
+/// Names of constraints are the database's: beside the table it came from, a copy cannot have the same.
+struct Constraints<'a> {
+    old: &'a str,
+    new: &'a str,
+    same_database: bool,
+}
+
+impl Constraints<'_> {
+    fn rename(&self, definition: &Definition<'_>, text: &str) -> String {
+        let named = definition
+            .tokens
+            .first()
+            .is_some_and(|token| token.is_word("CONSTRAINT"));
+        let (Some(first), Some(name)) = (definition.tokens.first(), definition.tokens.get(1)) else {
+            return text.to_owned();
+        };
+        if self.old == self.new || !named {
+            return text.to_owned();
+        }
+        let rest = text.get(name.at.end - first.at.start..).unwrap_or_default();
+        let old = name.name().unwrap_or_default();
+        let made_by_server = old
+            .strip_prefix(self.old)
+            .filter(|rest| rest.starts_with("_ibfk_") || rest.starts_with("_chk_"));
+        match made_by_server {
+            // The server numbers them by itself then; names given here could meet the numbers it gives to others.
+            _ if self.same_database => rest.trim_start().to_owned(),
+            Some(end) => format!("CONSTRAINT {}{rest}", quote_name(&format!("{}{end}", self.new))),
+            None => text.to_owned(),
+        }
+    }
+}
+
+/// The options with other names in UNION, and without places of files where they are not to be kept.
+fn options(text: &str, database: &str, naming: &Naming<'_>) -> String {
+    let all = tokens(text);
+    let mut edits: Vec<(std::ops::Range<usize>, String)> = Vec::new();
+    let word = |at: usize, word: &str| all.get(at).is_some_and(|token| token.is_word(word));
+    for (at, token) in all.iter().enumerate() {
+        let directory = (token.is_word("DATA") || token.is_word("INDEX")) && word(at + 1, "DIRECTORY");
+        if !naming.keep_places && (directory || token.is_word("TABLESPACE")) {
+            let mut value = at + if directory { 2 } else { 1 };
+            if all.get(value).is_some_and(|token| token.is_symbol('=')) {
+                value += 1;
+            }
+            if let Some(value) = all.get(value)
+                && !value
+                    .name()
+                    .is_some_and(|name| OWN_TABLESPACES.contains(&name.as_str()))
+                && (value.kind == Kind::Text) == directory
+            {
+                edits.push((token.at.start..value.at.end, String::new()));
+            }
+        } else if token.is_word("UNION") {
+            let mut at = at + 1;
+            while all.get(at).is_some_and(|token| !token.is_symbol(')')) {
+                if all.get(at).is_some_and(|token| token.kind == Kind::Name)
+                    && let Some((_, count)) = replace_table(text, 0, all.iter().skip(at), database, naming)
+                    && let (Some(first), Some(last)) = (all.get(at), all.get(at + count - 1))
+                {
+                    let old = match count {
+                        3 => (first.name().unwrap_or_default(), last.name().unwrap_or_default()),
+                        _ => (database.to_owned(), first.name().unwrap_or_default()),
+                    };
+                    let (database, table) = (naming.table)(&old.0, &old.1);
+                    edits.push((first.at.start..last.at.end, quote_table(&database, &table)));
+                    at += count;
+                } else {
+                    at += 1;
+                }
+            }
+        }
+    }
+    let mut result = text.to_owned();
+    for (range, new) in edits.into_iter().rev() {
+        result.replace_range(range, &new);
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests;
