@@ -70,7 +70,7 @@ impl ServerAddress {
     }
 
     /// Where it is, for messages.
-    pub(crate) fn place(&self) -> String {
+    pub fn place(&self) -> String {
         match &self.socket {
             Some(path) => path.display().to_string(),
             None if self.host.contains(':') => format!("[{}]:{}", self.host, self.port),

@@ -100,6 +100,10 @@ pub enum MysqlError {
     #[error("server address: {detail}")]
     Address { detail: String, hint: String },
 
+    /// The server said at the login that it takes no rows from us.
+    #[error("the server does not allow LOAD DATA LOCAL")]
+    LocalLoad,
+
     /// The server took another number of rows than it was given; none of them stays.
     #[error("the server took {loaded} rows of {expected}; its first warnings: {}", if warnings.is_empty() { "none" } else { warnings })]
     Rows {
@@ -144,7 +148,7 @@ impl MysqlError {
 
     /// Whether the server forbids LOAD DATA LOCAL; INSERT statements work there.
     pub fn forbids_load(&self) -> bool {
-        matches!(self.server_code(), Some(1148 | 3948 | 4166))
+        matches!(self, Self::LocalLoad) || matches!(self.server_code(), Some(1148 | 3948 | 4166))
     }
 
     /// What to type or change, where that is known.
@@ -156,6 +160,7 @@ impl MysqlError {
             Self::Server { code, .. } | Self::Login { code, .. } if refusal_hint(*code).is_some() => {
                 refusal_hint(*code).map(str::to_owned)
             }
+            Self::LocalLoad => Some(crate::load_data::LOCAL_INFILE_HINT.to_owned()),
             Self::Rows { .. } => Some(
                 "rows that are there already are not loaded again: choose an empty target, or drop the table there"
                     .to_owned(),

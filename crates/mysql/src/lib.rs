@@ -6,6 +6,7 @@ mod address;
 mod client;
 mod clone;
 mod connection;
+mod consistent_read;
 mod error;
 mod facts;
 mod gtid;
@@ -28,6 +29,7 @@ pub use clone::{
     FileDescriptor, FileKind, FileMap, FilePath, LayoutFile, PageCompression, RecoveryStatus, StateDescriptor,
 };
 pub use connection::Connection;
+pub use consistent_read::{ConsistentRead, Ddl, Guarantee, LogPosition, Moment, ReadOptions};
 pub use error::MysqlError;
 pub use facts::{Facts, TableFact};
 pub use gtid::GtidSet;

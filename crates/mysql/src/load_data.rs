@@ -67,10 +67,7 @@ impl Connection {
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         if !self.may_load() {
-            return Err(MysqlError::Unsupported {
-                what: "the server does not allow LOAD DATA LOCAL".to_owned(),
-                hint: LOCAL_INFILE_HINT.to_owned(),
-            });
+            return Err(MysqlError::LocalLoad);
         }
         match self.ask(LOADING, sql.as_bytes()).await? {
             Beginning::LocalFile => {}
@@ -161,10 +158,15 @@ impl Connection {
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         let mut loaded = Loaded::default();
-        let mut text = Vec::new();
+        let mut text: Vec<u8> = Vec::new();
         while let Some(piece) = self.channel.race(source.next()).await? {
-            text.extend_from_slice(&piece.map_err(source_failed)?);
-            let mut rest = text.as_slice();
+            // What was left of the pieces before has no row's end, and may be long.
+            let left = text.len();
+            let piece = piece.map_err(source_failed)?;
+            text.extend_from_slice(&piece);
+            let end = piece.iter().rposition(|&byte| byte == b'\n');
+            let whole = end.map_or(0, |at| left + at + 1);
+            let mut rest = text.get(..whole).unwrap_or_default();
             while let Some((row, after)) = split_row(rest) {
                 rest = after;
                 if let Some(full) = insert.add(row)? {
@@ -172,8 +174,7 @@ impl Connection {
                     self.count(&mut loaded, done).await?;
                 }
             }
-            let taken = text.len() - rest.len();
-            text.drain(..taken);
+            text.drain(..whole);
             if text.len() > 2 * ROW_BYTES_MAX {
                 return Err(source_failed("a row without an end"));
             }

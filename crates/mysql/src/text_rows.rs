@@ -20,16 +20,6 @@ use crate::{MysqlError, RowPacket, TableForm};
 /// Clean bytes are looked for in steps of this, which the compiler makes a few vector instructions.
 const STEP: usize = 32;
 
-/// The letter after the backslash, for the bytes that need one; 0 for the others.
-const ESCAPES: [u8; 256] = {
-    let mut table = [0; 256];
-    table[0] = b'0';
-    table[b'\t' as usize] = b't';
-    table[b'\n' as usize] = b'n';
-    table[b'\\' as usize] = b'\\';
-    table
-};
-
 /// The rows of a table, whatever their order: compare it with what another side has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TableDigest {
@@ -175,10 +165,16 @@ fn clean_bytes(bytes: &[u8]) -> usize {
             .unwrap_or(tail.len())
 }
 
+/// The letter after the backslash, for the bytes that need one; 0 for the others.
 #[inline]
-#[expect(clippy::indexing_slicing, reason = "a byte is always within 256")]
 fn escape_letter(byte: u8) -> u8 {
-    ESCAPES[usize::from(byte)]
+    match byte {
+        0 => b'0',
+        b'\t' => b't',
+        b'\n' => b'n',
+        b'\\' => b'\\',
+        _ => 0,
+    }
 }
 
 /// The first row of the text, without its newline, and the text after it; `None` where there is no whole row.

@@ -154,7 +154,17 @@ impl Schema {
 
     pub fn trigger_statements(&self, trigger: &Trigger, naming: &Naming<'_>) -> Result<Vec<String>, MysqlError> {
         let (database, table) = (naming.table)(&trigger.database, &trigger.table);
-        // The head is made anew: it may name the database, and the table is in it as it was typed.
+        let collation = self.collation_of(&trigger.database);
+        if database == trigger.database && table == trigger.table {
+            return Ok(with_session(
+                &database,
+                &trigger.creation,
+                collation,
+                &trigger.create,
+                Vec::new(),
+            ));
+        }
+        // The head is made anew: MariaDB keeps it as it was typed, with or without the database.
         let body = trigger_body(&trigger.create).ok_or_else(|| {
             MysqlError::protocol(format!("the text of trigger \"{}.{}\"", trigger.database, trigger.name))
         })?;
@@ -166,7 +176,6 @@ impl Schema {
             trigger.event,
             quote_table(&database, &table),
         );
-        let collation = self.collation_of(&trigger.database);
         Ok(with_session(&database, &trigger.creation, collation, &sql, Vec::new()))
     }
 
@@ -219,7 +228,7 @@ fn trigger_body(create: &str) -> Option<&str> {
 }
 
 /// `user@host` quoted; a role of MariaDB has no host.
-pub(super) fn quote_definer(definer: &str) -> String {
+fn quote_definer(definer: &str) -> String {
     match definer.rsplit_once('@') {
         Some((user, host)) if !host.is_empty() => format!("{}@{}", quote_name(user), quote_name(host)),
         Some((user, _)) => quote_name(user),

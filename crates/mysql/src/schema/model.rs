@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Everything that was read, in an order in which it can be created: databases, tables, sequences, routines, views,
-/// triggers, events, accounts.
+/// Everything that was read, in an order in which it can be created: databases, sequences, tables, libraries, routines,
+/// views, triggers, events, accounts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Schema {
     /// The server's version as it says it.
@@ -14,8 +14,8 @@ pub struct Schema {
     /// 0 where names of tables are told apart by case, else they are not.
     pub lower_case_table_names: u8,
     pub databases: Vec<Database>,
-    pub tables: Vec<TableSchema>,
     pub sequences: Vec<Sequence>,
+    pub tables: Vec<TableSchema>,
     pub libraries: Vec<Library>,
     pub routines: Vec<Routine>,
     /// Each after those it reads from.
@@ -177,7 +177,7 @@ pub struct Routine {
     /// `user@host`.
     pub definer: String,
     pub creation: Creation,
-    /// As SHOW CREATE gives it.
+    /// As SHOW CREATE gives it; a comment that would not read back is as it is.
     pub create: String,
 }
 
@@ -201,7 +201,8 @@ pub struct View {
     /// As SHOW CREATE VIEW gives it to a session that is in the view's database: names of other databases are in it only
     /// where it reads from them.
     pub create: String,
-    /// Why it cannot be used now, in the server's words; such a view cannot be created either until that is mended.
+    /// Why it cannot be used now, in the server's words. Where that is a table or function that is gone, it cannot be created
+    /// either; where it is the definer, it can.
     pub invalid: Option<String>,
 }
 
@@ -234,7 +235,7 @@ pub struct Event {
     /// ENABLED, DISABLED, or disabled because it is a replica's, in the server's words.
     pub status: String,
     pub creation: Creation,
-    /// As SHOW CREATE EVENT gives it.
+    /// As SHOW CREATE EVENT gives it; a comment that would not read back is as it is.
     pub create: String,
 }
 

@@ -17,10 +17,26 @@ fn creation(sql_mode: String, row: &Row, at: usize) -> Result<Creation, MysqlErr
     })
 }
 
+/// MySQL prints a comment with its backslashes doubled also for code that was created, and is created again, where a
+/// backslash is a character like any other; each time it was made again it would have twice as many.
+fn with_comment_as_it_is(create: String, comment: &str, sql_mode: &str) -> String {
+    if comment.is_empty() || !sql_mode.contains("NO_BACKSLASH_ESCAPES") {
+        return create;
+    }
+    let plain = comment.replace('\'', "''");
+    let printed = plain
+        .replace('\\', "\\\\")
+        .replace('\0', "\\0")
+        .replace('\n', "\\n")
+        .replace('\r', "\\r");
+    // The comment stands before the body.
+    create.replacen(&format!("COMMENT '{printed}'"), &format!("COMMENT '{plain}'"), 1)
+}
+
 pub(super) async fn read_routines(reading: &mut Reading<'_>, database: &str) -> Result<(), MysqlError> {
     // A package before its body; functions do not need each other to be created.
     let sql = format!(
-        "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE, DEFINER FROM information_schema.ROUTINES WHERE {}
+        "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE, DEFINER, ROUTINE_COMMENT FROM information_schema.ROUTINES WHERE {}
          ORDER BY ROUTINE_TYPE, ROUTINE_NAME",
         is("ROUTINE_SCHEMA", database)
     );
@@ -52,8 +68,8 @@ pub(super) async fn read_routines(reading: &mut Reading<'_>, database: &str) -> 
                 name,
                 kind,
                 definer: text(&row, 3)?,
+                create: with_comment_as_it_is(create, &text(&row, 4)?, &text(&shown, 1)?),
                 creation: creation(text(&shown, 1)?, &shown, 3)?,
-                create,
             });
         }
     }
@@ -126,7 +142,7 @@ pub(super) async fn read_triggers(reading: &mut Reading<'_>, database: &str) -> 
 
 pub(super) async fn read_events(reading: &mut Reading<'_>, database: &str) -> Result<(), MysqlError> {
     let sql = format!(
-        "SELECT EVENT_SCHEMA, EVENT_NAME, DEFINER, TIME_ZONE, STATUS FROM information_schema.EVENTS WHERE {}
+        "SELECT EVENT_SCHEMA, EVENT_NAME, DEFINER, TIME_ZONE, STATUS, EVENT_COMMENT FROM information_schema.EVENTS WHERE {}
          ORDER BY EVENT_NAME",
         is("EVENT_SCHEMA", database)
     );
@@ -144,10 +160,28 @@ pub(super) async fn read_events(reading: &mut Reading<'_>, database: &str) -> Re
                 definer: text(&row, 2)?,
                 time_zone: optional(&shown, 2)?.unwrap_or_else(|| "SYSTEM".to_owned()),
                 status: text(&row, 4)?,
+                create: with_comment_as_it_is(create, &text(&row, 5)?, &text(&shown, 1)?),
                 creation: creation(text(&shown, 1)?, &shown, 4)?,
-                create,
             });
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_comment_of_code_without_backslash_escapes_is_mended() {
+        let create = r"CREATE FUNCTION f() RETURNS int COMMENT 'it''s \\ a \n' RETURN 'COMMENT \\'".to_owned();
+        let mode = "ANSI_QUOTES,NO_BACKSLASH_ESCAPES";
+        let mended = with_comment_as_it_is(create.clone(), "it's \\ a \n", mode);
+        assert_eq!(
+            mended,
+            "CREATE FUNCTION f() RETURNS int COMMENT 'it''s \\ a \n' RETURN 'COMMENT \\\\'"
+        );
+        assert_eq!(with_comment_as_it_is(create.clone(), "it's \\ a \n", ""), create);
+        assert_eq!(with_comment_as_it_is(create.clone(), "", mode), create);
+    }
 }

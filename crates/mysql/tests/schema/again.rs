@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use ballast_base::{Cancel, Secret};
 use ballast_mysql::{
-    AccountKind, Connection, Facts, Naming, Schema, SchemaFilter, ServerAddress, creation_session, quote_name,
+    AccountKind, Connection, Facts, Naming, ObjectKind, Schema, SchemaFilter, ServerAddress, creation_session,
+    quote_name,
 };
 use ballast_testkit::servers::MysqlServer;
 
@@ -66,6 +67,9 @@ pub(crate) async fn create_all(connection: &mut Connection, schema: &Schema, nam
     for database in &schema.databases {
         run(connection, &database.name, &[database.statement(naming).unwrap()]).await;
     }
+    for sequence in &schema.sequences {
+        run(connection, &sequence.name, &sequence.statements(naming).unwrap()).await;
+    }
     let tables: Vec<_> = schema
         .tables
         .iter()
@@ -79,9 +83,6 @@ pub(crate) async fn create_all(connection: &mut Connection, schema: &Schema, nam
     }
     for (name, table) in &tables {
         run(connection, name, table.foreign_keys.as_slice()).await;
-    }
-    for sequence in &schema.sequences {
-        run(connection, &sequence.name, &sequence.statements(naming).unwrap()).await;
     }
     for library in &schema.libraries {
         run(connection, &library.name, &library.statements(naming)).await;
@@ -132,6 +133,8 @@ pub(crate) fn comparable(mut schema: Schema) -> Schema {
     schema
         .accounts
         .retain(|account| account.kind != AccountKind::Administrator);
+    // A second password is not made again, so it is not left out again.
+    schema.left_out.retain(|each| each.kind != ObjectKind::Account);
     schema
 }
 

@@ -19,10 +19,9 @@ CREATE TABLE versioned_openly (id INT PRIMARY KEY, a INT WITHOUT SYSTEM VERSIONI
     PARTITION BY SYSTEM_TIME INTERVAL 1 MONTH (PARTITION p0 HISTORY, PARTITION pn CURRENT);
 CREATE TABLE booked (id INT, d1 DATE, d2 DATE, PERIOD FOR `p p` (d1, d2), UNIQUE (id, `p p` WITHOUT OVERLAPS), KEY (d1));
 CREATE TABLE base (id INT PRIMARY KEY AUTO_INCREMENT, `KEY ``k`` (x)` VARCHAR(20) DEFAULT 'KEY (`x`), ' COMMENT 'it''s, KEY `a` (`b`) \\ "q" 雪',
-    v INT AS (id + 1) VIRTUAL, st VARCHAR(20) AS (CONCAT('x),(', a)) STORED, a INT DEFAULT (1 + 1), h INT INVISIBLE DEFAULT 4, j JSON, u UUID, i INET6,
+    v INT AS (a + 1) VIRTUAL, st VARCHAR(20) AS (CONCAT('x),(', a)) STORED, a INT DEFAULT (1 + 1), h INT INVISIBLE DEFAULT 4, j JSON, u UUID, i INET6,
     t TEXT COMPRESSED, own TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin, KEY (v), KEY pre (st(3)), KEY ig (a) IGNORED, KEY `KEY (` (a DESC) COMMENT '), KEY',
-    FULLTEXT (own), FULLTEXT two (own, t), CONSTRAINT `c``k` CHECK (`KEY ``k`` (x)` <> '),(\''), CHECK (a < 1000)) AUTO_INCREMENT = 55 COMMENT = '); DROP -- \\';
-ALTER TABLE base DROP KEY two;
+    FULLTEXT (own), FULLTEXT two (own), CONSTRAINT `c``k` CHECK (`KEY ``k`` (x)` <> '),(\''), CHECK (a < 1000)) AUTO_INCREMENT = 55 COMMENT = '); DROP -- \\';
 CREATE TABLE long_unique (a TEXT, UNIQUE (a), b INT NOT NULL, UNIQUE (b));
 CREATE TABLE places (id INT PRIMARY KEY, g POINT NOT NULL, SPATIAL KEY (g)) ENGINE = Aria TRANSACTIONAL = 1;
 CREATE TABLE counted (a INT NOT NULL, n INT NOT NULL AUTO_INCREMENT, PRIMARY KEY (a), KEY b (a, n), KEY n (n), KEY c (n, a));
@@ -48,7 +47,7 @@ SET sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES';
 DELIMITER $$
 CREATE FUNCTION "quoted ""fn""" ("a b" INT) RETURNS VARCHAR(50) DETERMINISTIC COMMENT 'it''s \' RETURN "a b" || 'back\' || '雪'$$
 CREATE TRIGGER "tr `1" BEFORE INSERT ON noted FOR EACH ROW BEGIN SET NEW.what = NEW.what || '\' || 'FOR EACH ROW'; END$$
-CREATE EVENT "ev ""1" ON SCHEDULE EVERY '1:30' HOUR_MINUTE STARTS '2037-01-01 00:00:00' DO SELECT "id" || '\' FROM noted$$
+CREATE EVENT "ev ""1" ON SCHEDULE EVERY '1:30' HOUR_MINUTE STARTS '2037-01-01 00:00:00' COMMENT 'ev\' DO SELECT "id" || '\' FROM noted$$
 SET sql_mode = ORACLE$$
 CREATE PACKAGE "pa ck" AS FUNCTION f1 RETURN INT; END$$
 CREATE PACKAGE BODY "pa ck" AS FUNCTION f1 RETURN INT AS BEGIN RETURN 1; END; END$$
@@ -71,7 +70,7 @@ GRANT EXECUTE ON FUNCTION more.`quoted "fn"` TO second_role;
 GRANT ALL ON `mo\_re%`.* TO second_role;
 CREATE USER 'it''s "x"'@'192.168.%' IDENTIFIED BY 'first secret' REQUIRE SSL WITH MAX_USER_CONNECTIONS 7 PASSWORD EXPIRE INTERVAL 90 DAY ACCOUNT LOCK;
 CREATE USER plain@localhost IDENTIFIED VIA mysql_native_password USING PASSWORD('second secret') OR unix_socket, proxied@'%';
-GRANT `ro le`, second_role TO 'it''s "x"'@'192.168.%'; GRANT `ro le` TO plain@localhost WITH ADMIN OPTION; GRANT second_role TO `ro le`;
+GRANT `ro le` TO 'it''s "x"'@'192.168.%'; GRANT second_role TO 'it''s "x"'@'192.168.%'; GRANT `ro le` TO plain@localhost WITH ADMIN OPTION; GRANT second_role TO `ro le`;
 GRANT PROXY ON proxied@'%' TO plain@localhost; SET DEFAULT ROLE `ro le` FOR plain@localhost;
 GRANT RELOAD ON *.* TO plain@localhost WITH GRANT OPTION;
 DROP USER passing@'%';

@@ -121,7 +121,7 @@ fn another_name_goes_everywhere_the_table_is_named() {
         },
         keep_places: false,
     };
-    let create = "CREATE TABLE `t` (`t` int NOT NULL,
+    let create = "CREATE TABLE `t` (`t` int NOT NULL DEFAULT nextval(`db`.`p`),
   CONSTRAINT `t_ibfk_1` FOREIGN KEY (`t`) REFERENCES `t` (`t`),
   CONSTRAINT `mine` FOREIGN KEY (`t`) REFERENCES `p` (`t`),
   CONSTRAINT `3` FOREIGN KEY (`t`) REFERENCES `db`.`p` (`REFERENCES`) ON DELETE SET NULL,
@@ -135,7 +135,7 @@ fn another_name_goes_everywhere_the_table_is_named() {
     let split = parsed.statements("db", "t", &naming);
     assert_eq!(
         split.create,
-        "CREATE TABLE `db`.`t``2` (\n  `t` int NOT NULL,\n  CHECK ((`t` <> 't')),\n  CHECK ((`t` <> 't'))\n) ENGINE=MRG_MyISAM UNION=(`far`.`p2`,`db`.`t``2`,`x`.`y`)  COMMENT='DATA DIRECTORY=''x'''
+        "CREATE TABLE `db`.`t``2` (\n  `t` int NOT NULL DEFAULT nextval(`far`.`p2`),\n  CHECK ((`t` <> 't')),\n  CHECK ((`t` <> 't'))\n) ENGINE=MRG_MyISAM UNION=(`far`.`p2`,`db`.`t``2`,`x`.`y`)  COMMENT='DATA DIRECTORY=''x'''
 /*!50100  */ /*!50500 PARTITION BY RANGE (`t`)
 (PARTITION here VALUES LESS THAN (10) TABLESPACE = `innodb_system` ENGINE = InnoDB,
  PARTITION there VALUES LESS THAN MAXVALUE  ENGINE = InnoDB) */"

@@ -1,0 +1,136 @@
+//! The same on MariaDB: stages, the places of snapshots, and the gap.
+
+use std::time::{Duration, Instant};
+
+use ballast_base::Cancel;
+use ballast_mysql::{Connection, Ddl, Guarantee, Moment, MysqlError, ReadOptions};
+use ballast_testkit::servers::{MysqlOptions, MysqlServer};
+
+use crate::bank::{self, Writers, address, begin, check, open};
+use crate::{EAGER, assert_waits, disturbed, impatient};
+
+fn mariadb() -> MysqlServer {
+    let server = MysqlServer::start(MysqlOptions::mariadb());
+    let see = ["SELECT", "PROCESS", "BINLOG MONITOR"];
+    server.create_user("locker", "tide", &[&see[..], &["RELOAD", "BINLOG ADMIN"]].concat());
+    server.create_user("managed", "tide", &["SELECT", "PROCESS"]);
+    server.create_user("poor", "tide", &["SELECT"]);
+    server.create_user("writer", "tide", &["ALL"]);
+    bank::create(&server);
+    server
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_connections_see_one_moment_and_its_position_while_others_write() {
+    let server = mariadb();
+    let before = bank::before(&server, true);
+    for (user, moment, hold_ddl, hold_global, pause) in [
+        ("locker", Moment::Locked, true, false, EAGER),
+        ("locker", Moment::Locked, false, false, EAGER),
+        ("locker", Moment::Locked, true, true, EAGER),
+        ("managed", Moment::Proved, true, false, Duration::from_millis(200)),
+    ] {
+        let writers = Writers::start(&server, 3, pause).await;
+        let mut last = 0;
+        for _ in 0..5 {
+            let options = ReadOptions {
+                hold_ddl,
+                hold_global: hold_global.then_some(Duration::from_secs(60)),
+                ..ReadOptions::default()
+            };
+            let mut read = begin(&server, user, options).await.unwrap();
+            let ddl = if user == "locker" && hold_ddl && !hold_global {
+                Ddl::HeldOff
+            } else {
+                Ddl::Compared
+            };
+            assert_eq!(read.guarantee, Guarantee { moment, ddl }, "{user}");
+            assert_eq!(read.holds_global(), hold_global);
+            read = read.release_global().await.unwrap();
+            let position = read.position.clone().unwrap();
+            let made = check(&mut read, &server, before, &position).await;
+            assert!(made > last, "{user}: the writers stood still, {made}");
+            last = made;
+            read.finish(|_, _| true).await.unwrap();
+        }
+        assert!(writers.stop().await > 0);
+    }
+    server.sql("ALTER TABLE bank.log COMMENT = 'free'; INSERT INTO bank.log VALUES ()");
+
+    // Hardly ever quiet, and not allowed to lock: it gives up, or it has found a moment, which is one then.
+    let before = bank::before(&server, true);
+    let writers = Writers::start(&server, 4, EAGER).await;
+    let many = ReadOptions {
+        connections: 32,
+        ..ReadOptions::default()
+    };
+    match begin(&server, "managed", many).await {
+        Ok(mut read) => {
+            let position = read.position.clone().unwrap();
+            check(&mut read, &server, before, &position).await;
+        }
+        Err(error) => {
+            let words = disturbed(Err::<(), _>(error));
+            assert!(words.contains("no quiet moment"), "{words}");
+        }
+    }
+    writers.stop().await;
+    let error = begin(&server, "poor", ReadOptions::default()).await.unwrap_err();
+    assert!(matches!(error, MysqlError::Unsupported { .. }), "{error:?}");
+    assert!(
+        error
+            .hint()
+            .unwrap()
+            .contains("GRANT RELOAD, PROCESS ON *.* TO 'poor'@'%'")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_does_not_wait_for_queries_and_gives_up_on_another_backup() {
+    let server = mariadb();
+    server.sql("CREATE TABLE bank.old (id INT) ENGINE = MyISAM; CREATE TABLE bank.quick (id INT) ENGINE = MEMORY");
+    let mut slow = open(&server, "writer").await;
+    let sleeper = ballast_base::spawn("sleeper", async move {
+        slow.query("SELECT SLEEP(60) FROM bank.left_side LIMIT 1")
+            .await
+            .map(drop)
+    });
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let started = Instant::now();
+    let read = begin(&server, "locker", impatient()).await.unwrap();
+    assert_eq!(read.guarantee.moment, Moment::Locked);
+    assert!(started.elapsed() < Duration::from_secs(5));
+    read.finish(|_, _| true).await.unwrap();
+    // The global read lock would wait for it.
+    let held = || ReadOptions {
+        hold_global: Some(Duration::from_secs(60)),
+        ..impatient()
+    };
+    let words = disturbed(begin(&server, "locker", held()).await);
+    assert!(words.contains("a statement runs for long"), "{words}");
+    drop(sleeper);
+    server
+        .sql("SELECT CONCAT('KILL ', ID) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT SLEEP%'")
+        .into_iter()
+        .for_each(|row| drop(server.try_sql(row[0].as_deref().unwrap())));
+
+    let mut other = Connection::open(&address(&server, "writer"), &Cancel::new())
+        .await
+        .unwrap();
+    other.execute("BACKUP STAGE START").await.unwrap();
+    let started = Instant::now();
+    let words = disturbed(begin(&server, "locker", impatient()).await);
+    assert!(words.contains("the backup stage was not had in 2 tries"), "{words}");
+    assert!(started.elapsed() < Duration::from_secs(6));
+    other.execute("BACKUP STAGE END").await.unwrap();
+
+    let read = begin(&server, "locker", held()).await.unwrap();
+    let names: Vec<&str> = read.non_transactional.iter().map(|table| table.name.as_str()).collect();
+    assert_eq!(names, ["old", "quick"]);
+    assert_waits(&server, "INSERT INTO bank.old VALUES (1)").await;
+    assert_waits(&server, "INSERT INTO bank.quick VALUES (1)").await;
+    assert_waits(&server, "INSERT INTO bank.log VALUES ()").await;
+    let read = read.release_global().await.unwrap();
+    server.sql("INSERT INTO bank.old VALUES (1); INSERT INTO bank.log VALUES ()");
+    read.finish(|_, _| true).await.unwrap();
+}
