@@ -5,11 +5,12 @@
 //! its chunks are over the files. Memory: a window of extents, and a few ranges.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ballast_base::{Cancel, TaskSet, run_blocking};
 use ballast_storage::StorageError;
-use futures_util::StreamExt as _;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 
 use crate::chunk::{ChunkId, ChunkUnpacker, Location};
 use crate::error::{RepositoryError, Result};
@@ -26,6 +27,8 @@ const GAP_BYTES_MAX: u32 = 64 * 1024;
 const RANGE_BYTES_MAX: u32 = 4 * 1024 * 1024;
 /// Lists of extents read at once.
 const LISTS_AT_ONCE: usize = 8;
+/// Ranges of a stream read ahead.
+const RANGES_AHEAD: usize = 3;
 /// Ranges in memory at once.
 const RANGES_AT_ONCE: usize = 6;
 
@@ -97,6 +100,37 @@ impl<'a> BackupReader<'a> {
         self.read_window(window, &write, &progress, cancel).await
     }
 
+    /// The bytes of one file from its first to its last, in pieces of any size, a few ranges read ahead. A file with a stretch
+    /// of zeroes, which only a file system has, cannot be read so.
+    pub fn stream(&self, file: usize, cancel: &Cancel) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
+        let lists = match self.manifest.files.get(file).map(|file| &file.layout) {
+            None => Vec::new(),
+            Some(Layout::Inline(extents)) => vec![Listed::Here(extents.clone())],
+            Some(Layout::Lists(lists)) => lists.iter().cloned().map(Listed::Stored).collect(),
+        };
+        let (repository, cancel) = (self.repository.clone(), cancel.clone());
+        let (lister, stopper) = (repository.clone(), cancel.clone());
+        let ranges = futures_util::stream::iter(lists)
+            .then(move |list| {
+                let (repository, cancel) = (lister.clone(), stopper.clone());
+                async move {
+                    let extents = match list {
+                        Listed::Here(extents) => extents,
+                        Listed::Stored(list) => read_list(&repository, &list, &cancel).await?,
+                    };
+                    let ranges = in_order(file, extents).into_iter().map(Ok::<_, RepositoryError>);
+                    Ok::<_, RepositoryError>(futures_util::stream::iter(ranges))
+                }
+            })
+            .try_flatten();
+        ranges
+            .map_ok(move |range| {
+                let (repository, cancel) = (repository.clone(), cancel.clone());
+                async move { read_whole(&repository, range, &cancel).await }
+            })
+            .try_buffered(RANGES_AHEAD)
+    }
+
     async fn read_window(
         &self,
         window: Vec<(usize, Extent)>,
@@ -120,6 +154,63 @@ impl<'a> BackupReader<'a> {
             }
         }
     }
+}
+
+/// Where the extents of a part of a file are.
+enum Listed {
+    Here(Vec<Extent>),
+    Stored(ListPlace),
+}
+
+/// Cuts extents into ranges without changing their order: as long as they follow each other in one pack.
+fn in_order(file: usize, extents: Vec<Extent>) -> Vec<Range> {
+    let mut ranges: Vec<Range> = Vec::new();
+    for extent in extents {
+        let Some(piece) = extent.chunk else { continue };
+        let (from, to) = (
+            piece.location.offset,
+            piece.location.offset.saturating_add(piece.location.stored),
+        );
+        let job = Job {
+            file,
+            extent,
+            id: piece.id,
+            location: piece.location,
+            skip: piece.skip,
+        };
+        match ranges.last_mut() {
+            Some(range)
+                if range.pack == piece.location.pack
+                    && from >= range.end
+                    && from - range.end <= GAP_BYTES_MAX
+                    && to - range.start <= RANGE_BYTES_MAX =>
+            {
+                range.end = to;
+                range.jobs.push(job);
+            }
+            _ => ranges.push(Range {
+                pack: piece.location.pack,
+                start: from,
+                end: to,
+                jobs: vec![job],
+            }),
+        }
+    }
+    ranges
+}
+
+async fn read_whole(repository: &Repository, range: Range, cancel: &Cancel) -> Result<Bytes> {
+    let gathered = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&gathered);
+    open_range(repository, range, cancel, move |_, part| {
+        sink.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(part);
+        Ok(())
+    })
+    .await?;
+    let bytes = std::mem::take(&mut *gathered.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(bytes.into())
 }
 
 /// Cuts a window into ranges, pack by pack.
@@ -174,6 +265,21 @@ async fn read_range(
     progress: Arc<dyn Fn(u64) + Send + Sync>,
     cancel: &Cancel,
 ) -> Result<()> {
+    open_range(repository, range, cancel, move |place, part| {
+        write(place.file, place.extent.offset, part).map_err(RepositoryError::Sink)?;
+        progress(part.len() as u64);
+        Ok(())
+    })
+    .await
+}
+
+/// Fetches a range and gives the stretch of each of its jobs, in their order.
+async fn open_range(
+    repository: &Repository,
+    range: Range,
+    cancel: &Cancel,
+    mut give: impl FnMut(&Job, &[u8]) -> Result<()> + Send + 'static,
+) -> Result<()> {
     let bytes = repository
         .get_pack_range(range.pack, u64::from(range.start)..u64::from(range.end), cancel)
         .await?;
@@ -207,8 +313,7 @@ async fn read_range(
                 let from = place.skip as usize;
                 let part = raw.get(from..from + place.extent.length as usize);
                 let part = part.ok_or_else(|| damaged(&"it is shorter than its extent"))?;
-                write(place.file, place.extent.offset, part).map_err(RepositoryError::Sink)?;
-                progress(part.len() as u64);
+                give(place, part)?;
                 match jobs.next_if(|next| next.location == job.location && next.id == job.id) {
                     Some(next) => place = next,
                     None => break,
