@@ -89,13 +89,16 @@ Examples:
     Verify(VerifyArgs),
     /// Restore a backup and prove that it is what was backed up
     #[command(after_help = "\
-TARGET is datadir:PATH, a folder that is empty or absent and becomes a MySQL data directory.
-A folder that holds something is refused unless --replace says so.
+TARGET is datadir:PATH, a folder that is empty or absent and becomes a MySQL data directory, or, for a logical
+backup, mysql://USER@HOST:PORT, a running server that may hold other data; its password is in $BALLAST_TARGET_PASSWORD.
+A folder that holds something, and tables of the same names, are refused unless --replace says so.
 
 Examples:
   ballast restore orders --to datadir:/var/lib/mysql-new --dry-run
   ballast restore orders --to datadir:/var/lib/mysql-new
-  ballast restore orders --to datadir:/var/lib/mysql-new --backup ID --from-repository cloud")]
+  ballast restore orders --to datadir:/var/lib/mysql-new --backup ID --from-repository cloud
+  ballast restore orders --to mysql://admin@db2:3306 --only 'balance.orders_{0..9}'
+  ballast restore orders --to mysql://admin@db2:3306 --only balance.shops --rename balance.shops=rescue.shops")]
     Restore(RestoreArgs),
     /// Bring one repository up to another
     #[command(after_help = "\
@@ -157,9 +160,15 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct RestoreArgs {
     /// The source whose backup is restored
     pub(crate) source: String,
-    /// Where to: datadir:PATH
+    /// Where to: datadir:PATH, or mysql://USER@HOST:PORT (its password in $BALLAST_TARGET_PASSWORD)
     #[arg(long, value_name = "TARGET")]
     pub(crate) to: String,
+    /// Only these tables, such as 'balance.orders_{0..9}'; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) only: Vec<String>,
+    /// Restore a table under another name, such as balance.orders_7=rescue.orders_7; may be given several times
+    #[arg(long, value_name = "DB.T=DB2.T2")]
+    pub(crate) rename: Vec<String>,
     /// This backup instead of the latest good one
     #[arg(long, value_name = "ID")]
     pub(crate) backup: Option<String>,

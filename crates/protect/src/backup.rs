@@ -8,9 +8,10 @@ use crate::catalog::{BackupFacts, BackupSummary};
 use crate::context::{Context, StepTime, Steps};
 use crate::error::{ProtectError, Result, chain};
 use crate::mysql::lease::Lease;
-use crate::mysql::physical::{self, PhysicalCopy};
 use crate::mysql::pieces::PIECE_BYTES;
 use crate::mysql::preflight::{address, preflight};
+use crate::mysql::taken::Taken;
+use crate::mysql::{logical, physical};
 use crate::settings::{Engine, SourceKind, SourceSettings};
 use crate::vault::{LostRepository, Vault};
 
@@ -47,17 +48,17 @@ pub async fn backup_in_pieces(
     source: &SourceSettings,
     piece_bytes: usize,
 ) -> Result<BackupOutcome> {
-    check_engine(source)?;
+    check_kind(source)?;
     let mut steps = context.steps();
     let address = address(source)?;
-    let facts = steps.run("preflight", preflight(context, source, &address)).await?;
+    let (facts, engine) = steps.run("preflight", preflight(context, source, &address)).await?;
     let lease = Lease::take(context, &source.name, &address).await?;
     let outcome = Box::pin(backup_held(
         context,
         vault,
         source,
         piece_bytes,
-        (&address, &facts),
+        (&address, &facts, engine),
         steps,
     ))
     .await;
@@ -73,7 +74,7 @@ async fn backup_held(
     vault: &Vault,
     source: &SourceSettings,
     piece_bytes: usize,
-    (address, facts): (&ServerAddress, &Facts),
+    (address, facts, engine): (&ServerAddress, &Facts, Engine),
     mut steps: Steps,
 ) -> Result<BackupOutcome> {
     warn_of_space(context, vault, facts.data_bytes()).await?;
@@ -82,32 +83,35 @@ async fn backup_held(
     context.note(format!("backup {id} of \"{}\" begins", source.name));
     let begin = BackupWriter::begin(vault.repositories().to_vec(), workers(), &context.cancel);
     let writer = steps.run("index", begin).await?;
-    let copy = steps
-        .run(
-            "copy",
-            Box::pin(physical::copy(context, address, facts, writer, piece_bytes)),
-        )
-        .await?;
-    let missing = missing(source, &copy);
-    let described = |position, copy: &PhysicalCopy| BackupFacts {
+    let taken = match engine {
+        Engine::Logical => {
+            let take = logical::take(context, source, address, facts, writer);
+            steps.run("rows", Box::pin(take)).await?
+        }
+        _ => {
+            let take = physical::take(context, address, facts, writer, piece_bytes);
+            steps.run("copy", Box::pin(take)).await?
+        }
+    };
+    let missing = missing(source, &taken);
+    let facts = BackupFacts {
         source: source.name.clone(),
         kind: source.kind,
-        engine: Engine::Physical,
+        engine: taken.engine,
         started_at,
         finished_at: context.clock.now(),
-        snapshot_at: copy.snapshot_at,
-        position,
-        tables: copy.record.tables.len() as u64,
+        snapshot_at: taken.snapshot_at,
+        position: taken.position.clone(),
+        tables: taken.tables.len() as u64,
         missing: missing.clone(),
-        bytes_source: copy.bytes_source,
+        bytes_source: taken.bytes_source,
         bytes_new: 0,
         bytes_stored: 0,
         server_version: facts.version.text.clone(),
         server_uuid: facts.variable("server_uuid").unwrap_or_default().to_owned(),
         made_by: concat!("ballast ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
-    let facts = described(copy.position.clone(), &copy);
-    let (written, facts) = steps.run("manifest", write(&id, copy, facts)).await?;
+    let (written, facts) = steps.run("manifest", write(&id, taken, facts)).await?;
     Ok(outcome(vault, &id, facts, written, missing, steps.finish()))
 }
 
@@ -134,20 +138,14 @@ async fn warn_of_space(context: &Context, vault: &Vault, data_bytes: u64) -> Res
     Ok(())
 }
 
-fn check_engine(source: &SourceSettings) -> Result<()> {
-    if source.kind != SourceKind::Mysql {
-        return Err(ProtectError::usage(format!(
-            "source \"{}\": this version backs up MySQL only",
-            source.name
-        )));
+fn check_kind(source: &SourceSettings) -> Result<()> {
+    if source.kind == SourceKind::Mysql {
+        return Ok(());
     }
-    match source.engine {
-        Engine::Auto | Engine::Physical => Ok(()),
-        Engine::Logical | Engine::External => {
-            let message = format!("source \"{}\": this version has the physical engine only", source.name);
-            Err(ProtectError::usage(message).hint("write engine = \"physical\" or leave it out"))
-        }
-    }
+    Err(ProtectError::usage(format!(
+        "source \"{}\": this version backs up MySQL only",
+        source.name
+    )))
 }
 
 /// Threads that compress: as many as there are cores, within reason.
@@ -159,8 +157,8 @@ fn workers() -> usize {
 }
 
 /// What the configuration demands and the copy lacks: expected tables, and databases without any table.
-fn missing(source: &SourceSettings, copy: &PhysicalCopy) -> Vec<String> {
-    let tables = &copy.record.tables;
+fn missing(source: &SourceSettings, taken: &Taken) -> Vec<String> {
+    let tables = &taken.tables;
     let absent = source.expect.iter().flat_map(|pattern| pattern.missing(tables));
     let empty = source
         .databases
@@ -172,12 +170,11 @@ fn missing(source: &SourceSettings, copy: &PhysicalCopy) -> Vec<String> {
     missing
 }
 
-async fn write(id: &BackupId, copy: PhysicalCopy, mut facts: BackupFacts) -> Result<(WrittenBackup, BackupFacts)> {
-    let annex = copy.record.to_json()?;
+async fn write(id: &BackupId, taken: Taken, mut facts: BackupFacts) -> Result<(WrittenBackup, BackupFacts)> {
     let mut noted = facts.clone();
-    let written = copy
+    let written = taken
         .writer
-        .finish(id.clone(), copy.files, annex, move |written| {
+        .finish(id.clone(), taken.files, taken.annex, move |written| {
             noted.bytes_new = written.bytes_new;
             noted.bytes_stored = written.bytes_stored;
             serde_json::to_value(&noted).unwrap_or_default()

@@ -8,8 +8,8 @@ use ballast_mysql::{
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result, chain};
 use crate::mysql::commit_pause::read_tables;
-use crate::mysql::preflight::address;
-use crate::settings::{KeyMaterial, RepositorySettings, SourceKind, SourceSettings};
+use crate::mysql::preflight::{address, is_another_kind};
+use crate::settings::{Engine, KeyMaterial, RepositorySettings, SourceKind, SourceSettings};
 use crate::vault::Vault;
 
 /// A repository with less room than this share of its volume is running full.
@@ -134,7 +134,13 @@ async fn look_at_mysql(context: &Context, source: &SourceSettings) -> Result<Vec
         fine("answers", &source.name, "the server answers"),
         transport(source, &address, encrypted),
     ];
-    let requirements = clone_requirements(&facts).into_iter().chain(log_requirements(&facts));
+    let by_rows = source.engine == Engine::Logical || source.engine == Engine::Auto && is_another_kind(&facts);
+    let cloned = if by_rows {
+        Vec::new()
+    } else {
+        clone_requirements(&facts)
+    };
+    let requirements = cloned.into_iter().chain(log_requirements(&facts));
     findings.extend(requirements.map(|requirement| from_requirement(source, requirement)));
     let missing: Vec<_> = source
         .expect

@@ -3,8 +3,10 @@
 pub(crate) mod commit_pause;
 pub(crate) mod lease;
 pub(crate) mod leftover;
+pub(crate) mod logical;
 pub(crate) mod physical;
 pub(crate) mod pieces;
 pub(crate) mod preflight;
 pub(crate) mod proof;
 pub(crate) mod record;
+pub(crate) mod taken;

@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use ballast_mysql::ServerBinary;
+use ballast_base::Secret;
+use ballast_mysql::{ServerAddress, ServerBinary};
 use ballast_repository::{BackupId, Repository};
 
 use crate::catalog::{BackupState, BackupSummary, list};
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
+use crate::load_plan::Rename;
+use crate::pattern::TablePattern;
+use crate::settings::Engine;
 use crate::vault::{Vault, real_path};
 
 /// A restore keeps what is not finished in a folder of this name in its target. Not a hidden one: the server does not look for
@@ -22,6 +26,8 @@ const HEADROOM_BYTES: u64 = 256 * 1024 * 1024;
 pub struct RestoreRequest {
     pub source: String,
     pub target: RestoreTarget,
+    /// Of the account on a running server.
+    pub target_password: Option<Secret>,
     /// This backup and no other.
     pub backup: Option<String>,
     /// Name and URL of every repository of the configuration, also of those that are not opened: the target must not touch one.
@@ -30,11 +36,23 @@ pub struct RestoreRequest {
     pub replace: bool,
     /// The server program that recovers the copy and proves it.
     pub mysqld: Option<PathBuf>,
+    /// These tables and no others; empty means all.
+    pub only: Vec<TablePattern>,
+    pub rename: Vec<Rename>,
+}
+
+impl RestoreRequest {
+    /// Everything that is in the backup, under its own name.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.only.is_empty() && self.rename.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RestoreTarget {
     DataDir(PathBuf),
+    /// A running server, as an address without a password.
+    Server(String),
 }
 
 impl FromStr for RestoreTarget {
@@ -43,9 +61,14 @@ impl FromStr for RestoreTarget {
     fn from_str(text: &str) -> Result<Self> {
         match text.split_once(':') {
             Some(("datadir", path)) if !path.is_empty() => Ok(Self::DataDir(PathBuf::from(path))),
+            Some(("mysql", _)) => {
+                text.parse::<ServerAddress>().map_err(ProtectError::usage_of)?;
+                Ok(Self::Server(text.to_owned()))
+            }
             _ => Err(
-                ProtectError::usage(format!("target \"{text}\" is not one this version restores to"))
-                    .hint("write datadir:PATH, a folder that is empty or not there"),
+                ProtectError::usage(format!("target \"{text}\" is not one this version restores to")).hint(
+                    "write datadir:PATH, a folder that is empty or not there, or mysql://USER@HOST:PORT, a running server",
+                ),
             ),
         }
     }
@@ -109,12 +132,24 @@ impl RestorePlan {
 
 /// Decides; writes nothing.
 pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreRequest) -> Result<RestorePlan> {
+    let RestoreTarget::DataDir(target) = &request.target else {
+        return Err(ProtectError::usage("a running server is no folder"));
+    };
+    if !request.is_whole() {
+        return Err(ProtectError::usage(
+            "--only and --rename choose tables for a running server; a directory is restored whole",
+        )
+        .hint("restore to --to mysql://USER@HOST:PORT"));
+    }
     let backups = list(context, vault, Some(&request.source)).await?;
     let backup = choose(context, request, backups)?;
     let from = vault
         .named(backup.repositories.first().map_or("", String::as_str))?
         .clone();
-    let RestoreTarget::DataDir(target) = &request.target;
+    if backup.engine == Some(Engine::Logical) {
+        let message = format!("backup \"{}\" holds rows and no files", backup.id);
+        return Err(ProtectError::usage(message).hint("load it into a running server with --to mysql://USER@HOST:PORT"));
+    }
     let target = std::path::absolute(target)
         .map_err(|error| ProtectError::usage(format!("target \"{}\"", target.display())).because(error))?;
     refuse_repository(&request.keep_off, &target)?;
@@ -147,7 +182,11 @@ pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreReq
     })
 }
 
-fn choose(context: &Context, request: &RestoreRequest, backups: Vec<BackupSummary>) -> Result<BackupSummary> {
+pub(crate) fn choose(
+    context: &Context,
+    request: &RestoreRequest,
+    backups: Vec<BackupSummary>,
+) -> Result<BackupSummary> {
     let none =
         |message| ProtectError::new(ErrorKind::NotRestorable, message).hint("see what there is with: ballast list");
     let source = &request.source;
@@ -359,12 +398,16 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_written_datadir_path() {
+    fn targets_are_written_datadir_path_or_as_an_address() {
         assert_eq!(
             "datadir:/x".parse::<RestoreTarget>().unwrap(),
             RestoreTarget::DataDir("/x".into())
         );
-        for text in ["/x", "datadir:", "mysql://x"] {
+        assert_eq!(
+            "mysql://root@db:3307".parse::<RestoreTarget>().unwrap(),
+            RestoreTarget::Server("mysql://root@db:3307".to_owned())
+        );
+        for text in ["/x", "datadir:", "mysql://x", "mysql://u:p@db"] {
             assert!(text.parse::<RestoreTarget>().is_err(), "{text}");
         }
     }

@@ -3,13 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ballast_base::format_duration;
-use ballast_protect::{RestoreOutcome, RestoreRequest, RestoreTarget, plan_restore, restore};
+use ballast_base::{Secret, format_duration};
+use ballast_protect::{
+    LoadOutcome, RestoreOutcome, RestoreRequest, RestoreTarget, TablePattern, Vault, load, plan_load, plan_restore,
+    restore,
+};
 
 use super::{Result, Run};
 use crate::cli::RestoreArgs;
+use crate::config::Config;
 use crate::config::environment::{find_program, variable};
-use crate::exit::{AppError, DONE};
+use crate::exit::{AppError, DONE, PARTIAL};
 
 pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
     let config = run.config()?;
@@ -18,6 +22,13 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
     }
     let target: RestoreTarget = args.to.parse()?;
     let request = RestoreRequest {
+        target_password: target_password(run, &config, &args).await?,
+        only: patterns(&args.only)?,
+        rename: args
+            .rename
+            .iter()
+            .map(|text| text.parse())
+            .collect::<std::result::Result<_, _>>()?,
         source: args.source,
         target,
         backup: args.backup,
@@ -33,6 +44,9 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
         Some(name) => run.open_only(&config, name).await?,
         None => run.open_some(&config).await?,
     };
+    if matches!(request.target, RestoreTarget::Server(_)) {
+        return load_rows(run, &vault, &request, args.dry_run).await;
+    }
     let plan = plan_restore(&run.context, &vault, &request).await?;
     if args.dry_run {
         if run.output.json {
@@ -48,6 +62,50 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
     let outcome = Box::pin(restore(&run.context, plan)).await?;
     show(run, &outcome)?;
     Ok(DONE)
+}
+
+/// Into a running server.
+async fn load_rows(run: &Run, vault: &Vault, request: &RestoreRequest, dry_run: bool) -> Result<u8> {
+    let plan = plan_load(&run.context, vault, request).await?;
+    if dry_run {
+        if run.output.json {
+            run.output.record("plan", &plan)?;
+        } else {
+            run.output.pairs(&plan.lines())?;
+        }
+        return Ok(DONE);
+    }
+    for (label, value) in plan.lines() {
+        run.output.say(format!("{label}: {value}"));
+    }
+    let outcome = Box::pin(load(&run.context, plan)).await?;
+    show_load(run, &outcome)?;
+    Ok(if outcome.partial() { PARTIAL } else { DONE })
+}
+
+fn patterns(texts: &[String]) -> Result<Vec<TablePattern>> {
+    let parsed = texts.iter().map(|text| {
+        TablePattern::parse(text).map_err(|error| AppError::Usage {
+            message: error.to_string(),
+            hint: Some("write --only 'DATABASE.TABLE', such as 'balance.orders_{0..9}'".to_owned()),
+        })
+    });
+    parsed.collect()
+}
+
+/// The password of the account on a running server: the source's own where the target is the source.
+async fn target_password(run: &Run, config: &Config, args: &RestoreArgs) -> Result<Option<Secret>> {
+    if let Some(password) = variable("BALLAST_TARGET_PASSWORD") {
+        let password = password.into_string().map_err(|_| AppError::Usage {
+            message: "BALLAST_TARGET_PASSWORD is not UTF-8".to_owned(),
+            hint: None,
+        })?;
+        return Ok(Some(Secret::new(password)));
+    }
+    match config.source(&args.source) {
+        Ok(source) if source.url == args.to => Ok(run.secrets(source.settings()).await?.password),
+        _ => Ok(None),
+    }
 }
 
 /// The server that proves the restore. One that was named must be there; none at all is for the plan to refuse.
@@ -87,5 +145,35 @@ fn show(run: &Run, outcome: &RestoreOutcome) -> Result<()> {
         ),
         ("ownership".to_owned(), outcome.ownership.clone()),
         ("start it".to_owned(), outcome.start_command.clone()),
+    ])
+}
+
+fn show_load(run: &Run, outcome: &LoadOutcome) -> Result<()> {
+    if run.output.json {
+        return run.output.record("result", outcome);
+    }
+    for what in &outcome.left_out {
+        run.output.warn(&format!("left out: {what}"), None);
+    }
+    let took = Duration::try_from_secs_f64(outcome.seconds).map_or_else(|_| "unknown time".to_owned(), format_duration);
+    let proof = &outcome.proof;
+    run.output.say(format!("loaded and proven in {took}"));
+    run.output.pairs(&[
+        (
+            "backup".to_owned(),
+            format!("{} from repository \"{}\"", outcome.backup, outcome.repository),
+        ),
+        ("target".to_owned(), outcome.target.clone()),
+        (
+            "position".to_owned(),
+            outcome.position.as_ref().map(ToString::to_string).unwrap_or_default(),
+        ),
+        (
+            "tables".to_owned(),
+            format!(
+                "{} of {} expected, {} rows, every fingerprint as backed up",
+                proof.tables_found, proof.tables_expected, proof.rows
+            ),
+        ),
     ])
 }

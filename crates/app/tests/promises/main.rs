@@ -9,6 +9,7 @@
 
 mod damage;
 mod faults;
+mod logical;
 mod mistakes;
 mod position;
 mod savings;

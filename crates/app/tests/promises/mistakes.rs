@@ -129,7 +129,7 @@ fn says_what_to_type() {
     let maria = ballast_testkit::servers::MysqlServer::start(MysqlOptions::mariadb());
     maria.create_user("backup", "x", &["ALL"]);
     let password = "x";
-    let mut other = Site::new(&maria, "");
+    let mut other = Site::new(&maria, "engine = \"physical\"");
     other.program.env("PASSWORD", password);
     let other = other.init();
     let output = other.run(&["backup", "orders"]).expect(1);

@@ -15,15 +15,17 @@ use ballast_mysql::{
     ChecksumAlgorithm, CloneEvent, CloneOptions, CloneState, CloneStream, DataBlock, Disposition, Facts, FileMap,
     FilePath, PageChecker, ServerAddress,
 };
-use ballast_repository::{BackupWriter, FileContent};
+use ballast_repository::BackupWriter;
 use jiff::Timestamp;
 
 use super::commit_pause::{CommitPause, read_position, read_tables};
 use super::pieces::Pieces;
 use super::record::PhysicalRecord;
+use super::taken::Taken;
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
 use crate::position::Position;
+use crate::settings::Engine;
 
 /// Pages with a wrong checksum that may wait for their second coming.
 const SUSPECTS_MAX: usize = 10_000;
@@ -43,17 +45,6 @@ const SETTINGS: [&str; 6] = [
     "default_time_zone",
 ];
 
-/// A copied data directory: all pieces are on their way, nothing is named yet.
-#[derive(Debug)]
-pub(crate) struct PhysicalCopy {
-    pub(crate) writer: BackupWriter,
-    pub(crate) files: Vec<(Vec<u8>, u64, FileContent)>,
-    pub(crate) record: PhysicalRecord,
-    pub(crate) position: Position,
-    pub(crate) snapshot_at: Timestamp,
-    pub(crate) bytes_source: u64,
-}
-
 /// What is known of the snapshot point.
 struct Snapshot {
     pause: Option<CommitPause>,
@@ -63,13 +54,13 @@ struct Snapshot {
     at: Timestamp,
 }
 
-pub(crate) async fn copy(
+pub(crate) async fn take(
     context: &Context,
     address: &ServerAddress,
     facts: &Facts,
     writer: BackupWriter,
     piece_bytes: usize,
-) -> Result<PhysicalCopy> {
+) -> Result<Taken> {
     let options = CloneOptions {
         data_connections: DATA_CONNECTIONS,
         ..CloneOptions::default()
@@ -288,7 +279,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn finish(mut self, found: Found) -> Result<PhysicalCopy> {
+    async fn finish(mut self, found: Found) -> Result<Taken> {
         let settings = self.settings();
         let layout = std::mem::take(&mut self.map).finish()?;
         let kept: std::collections::HashSet<u32> = layout.files.iter().map(|file| file.index).collect();
@@ -333,10 +324,12 @@ impl<'a> Run<'a> {
             tables: found.tables,
             tables_exact: found.tables_exact,
         };
-        Ok(PhysicalCopy {
+        Ok(Taken {
             writer,
+            engine: Engine::Physical,
             files,
-            record,
+            annex: record.to_json()?,
+            tables: record.tables,
             position: found.position,
             snapshot_at: found.at,
             bytes_source,

@@ -1,0 +1,134 @@
+use ballast_testkit::dataset::{balance, checksums, ugly};
+use ballast_testkit::servers::{Flavour, MysqlOptions, MysqlServer};
+
+use crate::site::{PASSWORD, Site, USER, server};
+
+/// What the README tells to grant for rows.
+const MYSQL_GRANTS: &str =
+    "BACKUP_ADMIN, RELOAD, PROCESS, REPLICATION CLIENT, SELECT, SHOW VIEW, TRIGGER, EVENT, SHOW_ROUTINE";
+const MARIADB_GRANTS: &str = "RELOAD, PROCESS, BINLOG MONITOR, SELECT, SHOW VIEW, TRIGGER, EVENT";
+
+fn password() -> String {
+    PASSWORD.replace('\\', "\\\\").replace('\'', "''")
+}
+
+/// An empty server, and the address by which the program loads into it.
+fn target(site: &mut Site, flavour: Flavour) -> (MysqlServer, String) {
+    let target = MysqlServer::start(MysqlOptions {
+        flavour,
+        ..MysqlOptions::default()
+    });
+    target.sql(&format!(
+        "CREATE USER loader IDENTIFIED BY '{}'; GRANT ALL ON *.* TO loader WITH GRANT OPTION",
+        password()
+    ));
+    site.program.env("BALLAST_TARGET_PASSWORD", PASSWORD);
+    let url = target.url("loader");
+    (target, url)
+}
+
+/// Names and texts of everything but rows.
+fn objects(server: &MysqlServer, bases: &[&str]) -> Vec<String> {
+    let list: Vec<_> = bases
+        .iter()
+        .map(|base| format!("'{}'", base.replace('\'', "''")))
+        .collect();
+    let list = list.join(", ");
+    let sql = format!(
+        "SELECT 'view', TABLE_SCHEMA, TABLE_NAME, VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA IN ({list})
+         UNION ALL SELECT 'routine', ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_DEFINITION FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA IN ({list})
+         UNION ALL SELECT 'trigger', TRIGGER_SCHEMA, TRIGGER_NAME, ACTION_STATEMENT FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA IN ({list})
+         UNION ALL SELECT 'event', EVENT_SCHEMA, EVENT_NAME, EVENT_DEFINITION FROM information_schema.EVENTS WHERE EVENT_SCHEMA IN ({list})
+         UNION ALL SELECT 'index', TABLE_SCHEMA, TABLE_NAME, GROUP_CONCAT(CONCAT(INDEX_NAME, ':', COALESCE(COLUMN_NAME, '?')) ORDER BY INDEX_NAME, SEQ_IN_INDEX) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA IN ({list}) GROUP BY TABLE_SCHEMA, TABLE_NAME
+         UNION ALL SELECT 'constraint', CONSTRAINT_SCHEMA, TABLE_NAME, GROUP_CONCAT(CONCAT(CONSTRAINT_TYPE, ':', CONSTRAINT_NAME) ORDER BY 1) FROM information_schema.TABLE_CONSTRAINTS WHERE CONSTRAINT_SCHEMA IN ({list}) GROUP BY CONSTRAINT_SCHEMA, TABLE_NAME"
+    );
+    let rows = server.sql(&sql);
+    let mut lines: Vec<String> = rows.into_iter().map(|row| format!("{row:?}")).collect();
+    lines.sort();
+    lines
+}
+
+/// Every type, every ugly name, every kind of object, into another server; then one shard out of all, beside what is there.
+#[test]
+fn rows_bring_back_every_type_and_object() {
+    let source = server(MysqlOptions::default());
+    source.sql(&format!("GRANT {MYSQL_GRANTS} ON *.* TO {USER}"));
+    ugly::load(&source);
+    balance::load(&source, 8, 500);
+    let mut site = Site::new(&source, "engine = \"logical\"").init();
+    let (target, url) = target(&mut site, Flavour::Mysql);
+    let result = site.json(&["backup", "orders"], 0);
+    assert_eq!(result["backup"]["engine"], "logical");
+    let result = site.json(&["restore", "orders", "--to", &url], 0);
+    assert_eq!(result["proof"]["tables_differing"], serde_json::json!([]));
+    let bases: Vec<&str> = ugly::DATABASES.into_iter().chain(["balance"]).collect();
+    assert_eq!(checksums(&target, &bases), checksums(&source, &bases));
+    assert_eq!(objects(&target, &bases), objects(&source, &bases));
+
+    // What is there is not touched, and said.
+    let output = site.run(&["restore", "orders", "--to", &url]).expect(2);
+    assert!(output.stderr.contains("has tables of these names"), "{}", output.stderr);
+    target.sql("UPDATE balance.orders_3 SET status = 77; DROP TABLE balance.orders_4");
+    let changed = checksums(&target, &["balance"]);
+    site.run(&[
+        "restore",
+        "orders",
+        "--to",
+        &url,
+        "--only",
+        "balance.orders_3",
+        "--rename",
+        "balance.orders_3=rescue.orders_3",
+    ])
+    .expect(0);
+    assert_eq!(checksums(&target, &["balance"]), changed);
+    let (rescued, original) = (checksums(&target, &["rescue"]), checksums(&source, &["balance"]));
+    assert_eq!(rescued["rescue.orders_3"], original["balance.orders_3"]);
+    // In place, asked for by name.
+    site.run(&[
+        "restore",
+        "orders",
+        "--to",
+        &url,
+        "--only",
+        "balance.orders_{3,4}",
+        "--replace",
+    ])
+    .expect(0);
+    assert_eq!(checksums(&target, &["balance"]), original);
+    let output = site
+        .run(&["restore", "orders", "--to", &url, "--only", "balance.orders_99"])
+        .expect(2);
+    assert!(output.stderr.contains("balance.orders_99"), "{}", output.stderr);
+}
+
+/// MariaDB cannot be copied physically: without a word in the configuration its rows are taken. A second backup of rows that did
+/// not change stores next to nothing.
+#[test]
+fn a_mariadb_is_backed_up_by_its_rows() {
+    let source = MysqlServer::start(MysqlOptions {
+        flavour: Flavour::Mariadb,
+        ..MysqlOptions::default()
+    });
+    source.sql(&format!(
+        "CREATE USER {USER} IDENTIFIED BY '{}'; GRANT {MARIADB_GRANTS} ON *.* TO {USER}",
+        password()
+    ));
+    balance::load(&source, 12, 2_000);
+    let mut site = Site::new(&source, "expect = [\"balance.orders_{0..11}\", \"balance.shops\"]").init();
+    let (target, url) = target(&mut site, Flavour::Mariadb);
+    let first = site.json(&["backup", "orders"], 0);
+    assert_eq!(first["backup"]["engine"], "logical");
+    let stored = |result: &serde_json::Value| result["backup"]["bytes_stored"].as_u64().unwrap();
+    source.sql("UPDATE balance.orders_5 SET status = status + 1 WHERE id % 500 = 3");
+    let second = site.json(&["backup", "orders"], 0);
+    println!("first {} bytes, second {}", stored(&first), stored(&second));
+    assert!(
+        stored(&second) * 5 < stored(&first),
+        "{} of {}",
+        stored(&second),
+        stored(&first)
+    );
+    site.json(&["restore", "orders", "--to", &url], 0);
+    assert_eq!(checksums(&target, &["balance"]), checksums(&source, &["balance"]));
+}

@@ -1,0 +1,290 @@
+//! Which tables of a logical backup go where on a running server: decided and shown before anything is written.
+
+use std::collections::BTreeSet;
+
+use ballast_mysql::{Connection, Facts, Flavour, ServerAddress, TableSchema};
+use ballast_repository::{BackupId, Manifest, Repository};
+
+use crate::catalog::{BackupSummary, list};
+use crate::context::Context;
+use crate::error::{ProtectError, Result};
+use crate::load::Names;
+use crate::mysql::commit_pause::read_tables;
+use crate::mysql::logical::record::LogicalRecord;
+use crate::pattern::TablePattern;
+use crate::restore_plan::{RestoreRequest, RestoreTarget, choose};
+use crate::settings::Engine;
+use crate::vault::Vault;
+
+/// Another name for one table: `balance.orders_7=rescue.orders_7`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rename {
+    pub from: (String, String),
+    pub to: (String, String),
+}
+
+impl std::str::FromStr for Rename {
+    type Err = ProtectError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || {
+            ProtectError::usage(format!("\"{text}\" is no new name for a table"))
+                .hint("write DATABASE.TABLE=DATABASE.TABLE, such as balance.orders_7=rescue.orders_7")
+        };
+        let name = |text: &str| {
+            let (database, table) = text.split_once('.')?;
+            (!database.is_empty() && !table.is_empty()).then(|| (database.to_owned(), table.to_owned()))
+        };
+        let (from, to) = text.split_once('=').ok_or_else(wrong)?;
+        Ok(Self {
+            from: name(from).ok_or_else(wrong)?,
+            to: name(to).ok_or_else(wrong)?,
+        })
+    }
+}
+
+/// A decided load.
+#[derive(Debug, serde::Serialize)]
+pub struct LoadPlan {
+    pub backup: BackupSummary,
+    pub repository: String,
+    /// Where to, without a password.
+    pub target: String,
+    /// What each table is and what it will be, as `database.table`.
+    pub tables: Vec<(String, String)>,
+    pub databases_new: BTreeSet<String>,
+    /// Tables on the target that will be dropped first.
+    pub replaces: Vec<String>,
+    #[serde(skip)]
+    pub(crate) rename: Vec<Rename>,
+    #[serde(skip)]
+    pub(crate) only: Vec<TablePattern>,
+    #[serde(skip)]
+    pub(crate) record: LogicalRecord,
+    #[serde(skip)]
+    pub(crate) manifest: Manifest,
+    #[serde(skip)]
+    pub(crate) from: Repository,
+    #[serde(skip)]
+    pub(crate) address: ServerAddress,
+    #[serde(skip)]
+    pub(crate) mariadb: bool,
+}
+
+impl LoadPlan {
+    /// The plan as lines for people.
+    pub fn lines(&self) -> Vec<(String, String)> {
+        let moment = self.backup.snapshot_at.map_or_else(String::new, |at| at.to_string());
+        let mut lines = vec![
+            (
+                "backup".to_owned(),
+                format!("{} from repository \"{}\"", self.backup.id, self.repository),
+            ),
+            (
+                "holds".to_owned(),
+                format!("{} tables as of {moment}", self.record.schema.tables.len()),
+            ),
+            ("target".to_owned(), self.target.clone()),
+            (
+                "loads".to_owned(),
+                some_of(self.tables.iter().map(|(from, to)| {
+                    if from == to {
+                        from.clone()
+                    } else {
+                        format!("{from} as {to}")
+                    }
+                })),
+            ),
+        ];
+        if !self.replaces.is_empty() {
+            lines.push(("replaces".to_owned(), some_of(self.replaces.iter().cloned())));
+        }
+        lines
+    }
+
+    /// Everything that is in the backup, under its own name.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.only.is_empty() && self.rename.is_empty()
+    }
+
+    pub(crate) fn is_chosen(&self, database: &str, table: &str) -> bool {
+        is_chosen(&self.only, database, table)
+    }
+
+    /// The chosen tables with their numbers.
+    pub(crate) fn chosen(&self) -> impl Iterator<Item = (usize, &TableSchema)> {
+        let all = self.record.schema.tables.iter().enumerate();
+        all.filter(|(_, table)| self.is_chosen(&table.database, &table.name))
+    }
+
+    pub(crate) fn names(&self) -> Names<'_> {
+        Names::new(|database, table| renamed(&self.rename, database, table))
+    }
+}
+
+fn is_chosen(only: &[TablePattern], database: &str, table: &str) -> bool {
+    only.is_empty() || only.iter().any(|pattern| pattern.matches(database, table))
+}
+
+fn renamed(rename: &[Rename], database: &str, table: &str) -> (String, String) {
+    let new = rename
+        .iter()
+        .find(|rename| rename.from.0 == database && rename.from.1 == table);
+    new.map_or_else(|| (database.to_owned(), table.to_owned()), |rename| rename.to.clone())
+}
+
+fn some_of(names: impl Iterator<Item = String>) -> String {
+    const SHOWN: usize = 8;
+    let all: Vec<_> = names.collect();
+    let more = all.len().saturating_sub(SHOWN);
+    let shown = all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        format!("{shown} and {more} more")
+    } else {
+        shown
+    }
+}
+
+/// Decides; writes nothing.
+pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreRequest) -> Result<LoadPlan> {
+    let address = address(request)?;
+    let backup = choose(context, request, list(context, vault, Some(&request.source)).await?)?;
+    let from = vault
+        .named(backup.repositories.first().map_or("", String::as_str))?
+        .clone();
+    if backup.engine != Some(Engine::Logical) {
+        let message = format!(
+            "backup \"{}\" holds files, and this version loads rows only into a running server",
+            backup.id
+        );
+        return Err(ProtectError::usage(message)
+            .hint("restore it to a directory with --to datadir:PATH, or choose a logical backup with --backup ID"));
+    }
+    let id =
+        BackupId::parse(&backup.id).ok_or_else(|| ProtectError::usage(format!("\"{}\" is no backup id", backup.id)))?;
+    let manifest = from.manifest(&id, &context.cancel).await?;
+    let record = LogicalRecord::read(&manifest.annex)?;
+    let names = names(request, &record)?;
+
+    let mut connection = Connection::open(&address, &context.cancel).await?;
+    let facts = Facts::read(&mut connection).await?;
+    let there = read_tables(&mut connection).await?;
+    let databases = connection
+        .query("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA")
+        .await?;
+    let databases: BTreeSet<String> = databases
+        .into_iter()
+        .filter_map(|row| Some(row.text(0)?.into_owned()))
+        .collect();
+    connection.close().await;
+    let mariadb = facts.version.flavour == Flavour::MariaDb;
+    if mariadb != record.schema.mariadb {
+        let kind = |mariadb: bool| if mariadb { "MariaDB" } else { "MySQL" };
+        let message = format!(
+            "the backup is of {} and the target is {}",
+            kind(record.schema.mariadb),
+            kind(mariadb)
+        );
+        return Err(ProtectError::usage(message)
+            .hint("choose a target of the same kind: this version does not translate between them"));
+    }
+    let databases_new = names
+        .iter()
+        .map(|(_, to)| to.0.clone())
+        .chain(
+            record
+                .schema
+                .databases
+                .iter()
+                .filter(|_| request.is_whole())
+                .map(|database| database.name.clone()),
+        )
+        .filter(|database| !databases.contains(database))
+        .collect();
+    let taken = names
+        .iter()
+        .filter(|(_, to)| there.contains(to))
+        .map(|(_, to)| dotted(to));
+    let replaces = refuse_taken(taken.collect(), request.replace)?;
+    Ok(LoadPlan {
+        repository: from.name().to_owned(),
+        backup,
+        target: address.place(),
+        tables: names.iter().map(|(from, to)| (dotted(from), dotted(to))).collect(),
+        databases_new,
+        replaces,
+        rename: request.rename.clone(),
+        only: request.only.clone(),
+        record,
+        manifest,
+        from,
+        address,
+        mariadb,
+    })
+}
+
+fn address(request: &RestoreRequest) -> Result<ServerAddress> {
+    let RestoreTarget::Server(url) = &request.target else {
+        return Err(ProtectError::usage("a folder is no running server"));
+    };
+    let address: ServerAddress = url.parse().map_err(ProtectError::usage_of)?;
+    Ok(match &request.target_password {
+        Some(password) => address.with_password(password.clone()),
+        None => address,
+    })
+}
+
+type TableName = (String, String);
+
+fn dotted((database, table): &TableName) -> String {
+    format!("{database}.{table}")
+}
+
+/// Old and new name of every chosen table. Names that mean nothing, and two tables of one name, are mistakes.
+fn names(request: &RestoreRequest, record: &LogicalRecord) -> Result<Vec<(TableName, TableName)>> {
+    let all: BTreeSet<TableName> = record
+        .schema
+        .tables
+        .iter()
+        .map(|table| (table.database.clone(), table.name.clone()))
+        .collect();
+    let hint = "see what is in it with: ballast restore … --dry-run";
+    for pattern in &request.only {
+        if let Some(missing) = pattern.missing(&all).first() {
+            return Err(ProtectError::usage(format!("the backup has no table {missing}")).hint(hint));
+        }
+    }
+    for rename in &request.rename {
+        if !all.contains(&rename.from) || !is_chosen(&request.only, &rename.from.0, &rename.from.1) {
+            let message = format!("table {} is not among those that are restored", dotted(&rename.from));
+            return Err(ProtectError::usage(message).hint(hint));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    let mut names = Vec::new();
+    for from in all
+        .into_iter()
+        .filter(|(database, table)| is_chosen(&request.only, database, table))
+    {
+        let to = renamed(&request.rename, &from.0, &from.1);
+        if !seen.insert(to.clone()) {
+            return Err(
+                ProtectError::usage(format!("two tables would be called {}", dotted(&to)))
+                    .hint("give one of them another name with --rename"),
+            );
+        }
+        names.push((from, to));
+    }
+    Ok(names)
+}
+
+fn refuse_taken(taken: Vec<String>, replace: bool) -> Result<Vec<String>> {
+    if taken.is_empty() || replace {
+        return Ok(taken);
+    }
+    Err(ProtectError::usage(format!(
+        "the target has tables of these names: {}",
+        some_of(taken.into_iter())
+    ))
+    .hint("choose others with --only or --rename, or add --replace to drop these first"))
+}
