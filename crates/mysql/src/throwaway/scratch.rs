@@ -246,7 +246,7 @@ mod tests {
         }
         let unowned = parent.path().join("ballast-aaaaaaaaaaaa");
         std::fs::create_dir(&unowned).unwrap();
-        std::os::unix::fs::symlink(&outside, parent.path().join("ballast-ba9876543210")).unwrap();
+        std::os::unix::fs::symlink(&outside, parent.path().join("ballast-f09876543210")).unwrap();
 
         sweep(parent.path(), &Cancel::new()).await.unwrap();
         assert!(!dead.exists());
