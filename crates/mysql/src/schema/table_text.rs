@@ -1,8 +1,8 @@
 //! A CREATE TABLE as SHOW CREATE TABLE prints it, taken apart: so that rows can be loaded before the keys they do not need,
 //! under another name where that is wanted.
 //!
-//! Nothing of the text is changed but names of tables and, on request, where files lie: each definition is the server's own
-//! words, only its place differs.
+//! Nothing of the text is changed but names of tables, a column's collation that is the table's anyway and, unless they are
+//! to be kept, the places of files: else each definition is the server's own words, only its place differs.
 #![deny(clippy::indexing_slicing)]
 
 mod definition;
