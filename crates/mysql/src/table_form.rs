@@ -2,12 +2,14 @@
 //!
 //! Everything here holds under [`READ_SESSION`] and [`LOAD_SESSION`] only: without a conversion of characters, with
 //! UTC, and without the SQL modes that refuse or change values which other modes had let in. All of it was tried with
-//! MySQL 9.7.4 and MariaDB 10.11.18 (`tests/rows.rs` tries it each time), by dumps, by fingerprints and by
+//! MySQL 9.7.4 and MariaDB 10.11.18, by dumps, by fingerprints and by
 //! `CHECKSUM TABLE` before and after:
 //!
-//! - FLOAT shows six digits, which are not all; a product with a DOUBLE has them. MySQL makes such a product a text of
-//!   at most 22 characters where it casts it and a longer one where it sends it, so it is sent as a text too; of a
-//!   FLOAT 22 characters are more than all, of a DOUBLE they would not be. A DOUBLE shows all digits by itself.
+//! - FLOAT shows six digits, which are not all; a product with a DOUBLE has them. Of numbers with a fraction MySQL makes
+//!   one text where it sends them (`0.00000018`) and another where it puts them into a text (`1.8e-7`), so FLOAT and
+//!   DOUBLE are sent as texts as well. The text of a product has 22 characters at most, which is more than enough for
+//!   a FLOAT; that of a DOUBLE column has all digits, also where a scale is declared, to which it is rounded again.
+//!   MariaDB writes `0.00000018` in both places: for such values the fingerprints of the two servers differ.
 //! - The members of an ENUM or SET go by number: the error value is then apart from a member with an empty name, and
 //!   digits are no names. `c + 0` is a DOUBLE and loses bits of a SET with more than 53 members; a CAST does not.
 //! - BIT, spatial and VECTOR columns give and take their bytes.
