@@ -109,6 +109,27 @@ async fn mysql_without_the_global_lock_it_is_proved_or_refused() {
     assert_eq!(read.guarantee.moment, Moment::Proved);
     read.finish(|_, _| true).await.unwrap();
 
+    // Hardly ever quiet: it gives up, or it has found a moment, which is one then.
+    let before = bank::before(&server, false);
+    let writers = Writers::start(&server, 4, EAGER).await;
+    let many = ReadOptions {
+        connections: 32,
+        ..ReadOptions::default()
+    };
+    let started = Instant::now();
+    match begin(&server, "managed", many).await {
+        Ok(mut read) => {
+            let position = read.position.clone().unwrap();
+            check(&mut read, &server, before, &position).await;
+        }
+        Err(error) => {
+            let words = disturbed(Err::<(), _>(error));
+            assert!(words.contains("no quiet moment"), "{words}");
+        }
+    }
+    assert!(started.elapsed() < Duration::from_secs(60));
+    writers.stop().await;
+
     // One commit is on its way: its GTID is owned, and neither the executed set nor the log has moved.
     let mut owner = open(&server, "writer").await;
     let uuid = server.value("SELECT @@server_uuid");

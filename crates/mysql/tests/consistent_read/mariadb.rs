@@ -85,6 +85,93 @@ async fn mariadb_connections_see_one_moment_and_its_position_while_others_write(
     );
 }
 
+/// DDL behind the lock waits for tables that are in use, and everybody else waits for that DDL: readers of ours, too, if
+/// they kept their tables.
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_readers_give_tables_back_so_that_waiting_ddl_does_not_hold_them_up() {
+    let server = mariadb();
+    server.sql("CREATE TABLE bank.swapped LIKE bank.left_side; INSERT INTO bank.swapped VALUES (1, 7)");
+    let mut read = begin(&server, "locker", ReadOptions::default()).await.unwrap();
+    assert_eq!(read.guarantee.ddl, Ddl::HeldOff);
+    let mut other = open(&server, "writer").await;
+    let mut renamer = None;
+    for connection in &mut read.connections {
+        connection.execute("SET SESSION lock_wait_timeout = 3").await.unwrap();
+        connection.execute("SAVEPOINT piece").await.unwrap();
+        let amount = connection.value("SELECT amount FROM bank.swapped").await.unwrap();
+        assert_eq!(amount.as_deref(), Some("7"));
+        if renamer.is_none() {
+            let mut waiting = open(&server, "writer").await;
+            renamer = Some(ballast_base::spawn("renamer", async move {
+                let sql = "RENAME TABLE bank.swapped TO bank.gone, bank.right_side TO bank.swapped";
+                waiting.execute(sql).await.map(drop)
+            }));
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        connection.execute("ROLLBACK TO SAVEPOINT piece").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // The application goes on, and the table is still the same.
+    other.execute("SET SESSION lock_wait_timeout = 3").await.unwrap();
+    other.execute("UPDATE bank.swapped SET amount = 8").await.unwrap();
+    let renamer = renamer.unwrap();
+    assert!(!renamer.is_finished());
+    read.finish(|_, _| true).await.unwrap();
+    renamer.join().await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_definitions_are_held_or_a_change_is_named() {
+    let server = mariadb();
+    server.sql(
+        "CREATE DATABASE shop;
+        CREATE TABLE shop.a (id INT PRIMARY KEY, tag INT); INSERT INTO shop.a VALUES (1, 1);
+        CREATE TABLE shop.b (id INT PRIMARY KEY, tag INT); INSERT INTO shop.b VALUES (1, 2);
+        CREATE TABLE shop.old (id INT) ENGINE = MyISAM;",
+    );
+    let read = begin(&server, "locker", ReadOptions::default()).await.unwrap();
+    assert_eq!(read.guarantee.ddl, Ddl::HeldOff);
+    for sql in [
+        "RENAME TABLE shop.a TO shop.c",
+        "ALTER TABLE shop.a DROP COLUMN tag",
+        "TRUNCATE TABLE shop.a",
+        "DROP TABLE shop.a",
+        "CREATE VIEW shop.v AS SELECT 1",
+        "CREATE DATABASE other",
+        "INSERT INTO shop.old VALUES (1)",
+    ] {
+        assert_waits(&server, sql).await;
+    }
+    read.finish(|_, _| true).await.unwrap();
+
+    let compared = || ReadOptions {
+        hold_ddl: false,
+        ..ReadOptions::default()
+    };
+    for user in ["locker", "managed"] {
+        for (sql, words) in [
+            (
+                "RENAME TABLE shop.a TO shop.c, shop.b TO shop.a, shop.c TO shop.b",
+                "table \"shop.a\" changed; table \"shop.b\" changed; the server ran RENAME TABLE",
+            ),
+            ("TRUNCATE TABLE shop.b", "table \"shop.b\" changed"),
+            (
+                "ALTER TABLE shop.a DROP COLUMN tag, ADD COLUMN tag INT",
+                "the server ran ALTER TABLE",
+            ),
+        ] {
+            let read = begin(&server, user, compared()).await.unwrap();
+            assert_eq!(read.guarantee.ddl, Ddl::Compared);
+            server.sql("INSERT INTO shop.old VALUES (1)");
+            server.sql(sql);
+            let found = disturbed(read.finish(|_, _| true).await);
+            assert!(found.contains(words), "{sql}: {found}");
+        }
+        let read = begin(&server, user, compared()).await.unwrap();
+        read.finish(|_, _| true).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_does_not_wait_for_queries_and_gives_up_on_another_backup() {
     let server = mariadb();
