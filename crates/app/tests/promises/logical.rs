@@ -6,7 +6,7 @@ use crate::site::{PASSWORD, Site, USER, server};
 /// What the README tells to grant for rows.
 const MYSQL_GRANTS: &str =
     "BACKUP_ADMIN, RELOAD, PROCESS, REPLICATION CLIENT, SELECT, SHOW VIEW, TRIGGER, EVENT, SHOW_ROUTINE";
-const MARIADB_GRANTS: &str = "RELOAD, PROCESS, BINLOG MONITOR, SELECT, SHOW VIEW, TRIGGER, EVENT";
+const MARIADB_GRANTS: &str = "RELOAD, PROCESS, BINLOG MONITOR, BINLOG ADMIN, SELECT, SHOW VIEW, TRIGGER, EVENT";
 
 fn password() -> String {
     PASSWORD.replace('\\', "\\\\").replace('\'', "''")
