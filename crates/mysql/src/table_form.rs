@@ -2,8 +2,8 @@
 //!
 //! Everything here holds under [`READ_SESSION`] and [`LOAD_SESSION`] only: without a conversion of characters, with
 //! UTC, and without the SQL modes that refuse or change values which other modes had let in. All of it was tried with
-//! MySQL 9.7.4 and MariaDB 10.11.18, by dumps, by fingerprints and by
-//! `CHECKSUM TABLE` before and after:
+//! MySQL 9.7.4 and MariaDB 10.11.18, by dumps, by fingerprints and by `CHECKSUM TABLE` before and after (`tests/rows`
+//! does so each time):
 //!
 //! - FLOAT shows six digits, which are not all; a product with a DOUBLE has them. Of numbers with a fraction MySQL makes
 //!   one text where it sends them (`0.00000018`) and another where it puts them into a text (`1.8e-7`), so FLOAT and
