@@ -51,6 +51,11 @@ impl Connection {
         cancel: &Cancel,
         more: CapabilityFlags,
     ) -> Result<Self, MysqlError> {
+        let opened = Self::greet(address, cancel, more).await;
+        opened.map_err(|error| named(address, error))
+    }
+
+    async fn greet(address: &ServerAddress, cancel: &Cancel, more: CapabilityFlags) -> Result<Self, MysqlError> {
         let transport = cancel.race(transport::connect(address)).await??;
         let mut channel = Channel::new(transport, cancel.clone(), LOGIN_WAIT_MAX);
         let first = channel.receive("waiting for the server's greeting").await?;
@@ -266,6 +271,17 @@ pub(crate) enum Beginning {
 enum Answer {
     Done(Executed),
     Rows(Rows),
+}
+
+/// A connection that ends before it was of use says whose it was to be.
+fn named(address: &ServerAddress, error: MysqlError) -> MysqlError {
+    match error {
+        MysqlError::Gone { .. } | MysqlError::Timeout { .. } => MysqlError::Unreachable {
+            address: address.place(),
+            source: std::io::Error::other(error.to_string()),
+        },
+        other => other,
+    }
 }
 
 fn refusal(address: &ServerAddress, error: MysqlError) -> MysqlError {
