@@ -255,16 +255,10 @@ async fn read_non_transactional(control: &mut Connection) -> Result<Vec<TableFac
          FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA NOT IN ({SYSTEM_SCHEMAS})
          AND ENGINE NOT IN ({SNAPSHOT_ENGINES}) ORDER BY TABLE_SCHEMA, TABLE_NAME"
     );
-    let table = |row: crate::Row| {
-        let text = |column| row.text(column).map(std::borrow::Cow::into_owned).unwrap_or_default();
-        let number = |column| row.number(column).unwrap_or_default();
-        TableFact {
-            schema: text(0),
-            name: text(1),
-            engine: text(2),
-            rows: number(3),
-            bytes: number(4),
-        }
-    };
-    Ok(control.query(&sql).await?.into_iter().map(table).collect())
+    Ok(control
+        .query(&sql)
+        .await?
+        .into_iter()
+        .map(TableFact::from_row)
+        .collect())
 }

@@ -69,6 +69,21 @@ pub struct TableFact {
     pub bytes: u64,
 }
 
+impl TableFact {
+    /// Of a row of schema, name, engine, rows and bytes.
+    pub(crate) fn from_row(row: crate::Row) -> Self {
+        let text = |column| row.text(column).map(std::borrow::Cow::into_owned).unwrap_or_default();
+        let number = |column| row.number(column).unwrap_or_default();
+        Self {
+            schema: text(0),
+            name: text(1),
+            engine: text(2),
+            rows: number(3),
+            bytes: number(4),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Facts {
     pub version: ServerVersion,
@@ -193,18 +208,7 @@ async fn read_tables(connection: &mut Connection) -> Result<Vec<TableFact>, Mysq
          ORDER BY TABLE_SCHEMA, TABLE_NAME"
     );
     let rows = connection.query(&sql).await?;
-    let table = |row: crate::Row| {
-        let text = |column| row.text(column).map(std::borrow::Cow::into_owned).unwrap_or_default();
-        let number = |column| row.number(column).unwrap_or_default();
-        TableFact {
-            schema: text(0),
-            name: text(1),
-            engine: text(2),
-            rows: number(3),
-            bytes: number(4),
-        }
-    };
-    Ok(rows.into_iter().map(table).collect())
+    Ok(rows.into_iter().map(TableFact::from_row).collect())
 }
 
 #[cfg(test)]
