@@ -27,6 +27,8 @@ const GAP_BYTES_MAX: u32 = 64 * 1024;
 const RANGE_BYTES_MAX: u32 = 4 * 1024 * 1024;
 /// Lists of extents read at once.
 const LISTS_AT_ONCE: usize = 8;
+/// Of a stream: several are read at once, and what is opened may be many times as large.
+const STREAM_RANGE_BYTES_MAX: u32 = 512 * 1024;
 /// Ranges of a stream read ahead.
 const RANGES_AHEAD: usize = 3;
 /// Ranges in memory at once.
@@ -183,7 +185,7 @@ fn in_order(file: usize, extents: Vec<Extent>) -> Vec<Range> {
                 if range.pack == piece.location.pack
                     && from >= range.end
                     && from - range.end <= GAP_BYTES_MAX
-                    && to - range.start <= RANGE_BYTES_MAX =>
+                    && to - range.start <= STREAM_RANGE_BYTES_MAX =>
             {
                 range.end = to;
                 range.jobs.push(job);

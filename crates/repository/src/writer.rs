@@ -27,6 +27,8 @@ use crate::repository::Repository;
 
 /// Pieces handed to a worker at once: waking one for each would cost more than hashing it.
 const BATCH_PIECES: usize = 16;
+/// A batch is handed on at this size too: pieces of rows may be large.
+const BATCH_BYTES: usize = 1024 * 1024;
 /// Batches that wait for a worker.
 const BATCHES_QUEUED_MAX: usize = 8;
 /// Finished packs that wait for the repositories, beside those on their way.
@@ -189,7 +191,8 @@ impl BackupWriter {
             max: u64::from(u32::MAX),
         })?;
         self.batch.push((number, raw));
-        if self.batch.len() >= BATCH_PIECES {
+        let bytes: usize = self.batch.iter().map(|(_, raw)| raw.len()).sum();
+        if self.batch.len() >= BATCH_PIECES || bytes >= BATCH_BYTES {
             self.hand_on().await?;
         }
         Ok(ChunkNumber(number))
