@@ -156,7 +156,7 @@ fn workers() -> usize {
         .min(WORKERS_MAX)
 }
 
-/// What the configuration demands and the copy lacks: expected tables, and databases without any table.
+/// What the configuration demands and the copy lacks: expected tables, and databases without any table; and what could not be read.
 fn missing(source: &SourceSettings, taken: &Taken) -> Vec<String> {
     let tables = &taken.tables;
     let absent = source.expect.iter().flat_map(|pattern| pattern.missing(tables));
@@ -164,7 +164,8 @@ fn missing(source: &SourceSettings, taken: &Taken) -> Vec<String> {
         .databases
         .iter()
         .filter(|name| !tables.iter().any(|(database, _)| database == *name));
-    let mut missing: Vec<_> = absent.chain(empty.map(|name| format!("{name}.*"))).collect();
+    let empty = empty.map(|name| format!("{name}.*"));
+    let mut missing: Vec<_> = absent.chain(empty).chain(taken.missing.iter().cloned()).collect();
     missing.sort();
     missing.dedup();
     missing

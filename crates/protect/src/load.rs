@@ -17,7 +17,7 @@ use crate::context::{Context, StepTime};
 use crate::error::{ErrorKind, ProtectError, Result};
 use crate::load_plan::LoadPlan;
 use crate::mysql::proof::Proof;
-use crate::position::Position;
+use crate::restore::{Expected, Reached};
 
 /// Connections that load.
 const LOADERS: usize = 4;
@@ -28,8 +28,9 @@ pub struct LoadOutcome {
     pub backup: String,
     pub repository: String,
     pub target: String,
-    /// Where the source stood when the rows were read.
-    pub position: Option<Position>,
+    /// Where the source stood when the rows were read, and when that was.
+    pub reached: Reached,
+    pub expected: Expected,
     pub proof: Proof,
     /// Objects that could not be made, and why.
     pub left_out: Vec<String>,
@@ -49,8 +50,10 @@ pub async fn load(context: &Context, plan: LoadPlan) -> Result<LoadOutcome> {
     let mut steps = context.steps();
     let plan = Arc::new(plan);
     let mut control = session(context, &plan).await?;
-    steps.run("tables", make_tables(&mut control, &plan)).await?;
-    let proof = steps.run("rows", load_rows(context, &plan)).await?;
+    let made = steps.run("tables", make_tables(&mut control, &plan)).await;
+    made.map_err(unfinished)?;
+    let loaded = steps.run("rows", load_rows(context, &plan)).await;
+    let proof = loaded.map_err(unfinished)?;
     if !proof.holds() {
         return Err(differing(&plan, &proof));
     }
@@ -61,12 +64,26 @@ pub async fn load(context: &Context, plan: LoadPlan) -> Result<LoadOutcome> {
         backup: plan.backup.id.clone(),
         repository: plan.repository.clone(),
         target: plan.target.clone(),
-        position: plan.backup.position.clone(),
+        reached: Reached {
+            position: plan.backup.position.clone().unwrap_or_default(),
+            at: plan.backup.snapshot_at,
+        },
+        expected: Expected {
+            position: plan.backup.position.clone(),
+        },
         proof,
         left_out,
         steps,
         seconds,
     })
+}
+
+/// Tables that were made already must not pass for whole ones.
+fn unfinished(error: ProtectError) -> ProtectError {
+    if error.hint_text().is_some() || error.kind() == ErrorKind::Interrupted {
+        return error;
+    }
+    error.hint("tables that this load made are not whole; load again with --replace, which drops them first")
 }
 
 fn differing(plan: &LoadPlan, proof: &Proof) -> ProtectError {
@@ -86,6 +103,12 @@ fn differing(plan: &LoadPlan, proof: &Proof) -> ProtectError {
 /// A connection that creates things as they were created once.
 async fn session(context: &Context, plan: &LoadPlan) -> Result<Connection> {
     let mut connection = Connection::open_for_load(&plan.address, &context.cancel).await?;
+    prepare(&mut connection, plan).await?;
+    Ok(connection)
+}
+
+/// Sets the session to what things are created under.
+async fn prepare(connection: &mut Connection, plan: &LoadPlan) -> Result<()> {
     for (sql, needed) in creation_session(plan.mariadb) {
         match connection.execute(&sql).await {
             Err(error @ MysqlError::Server { .. }) if !needed => {
@@ -94,7 +117,7 @@ async fn session(context: &Context, plan: &LoadPlan) -> Result<Connection> {
             done => drop(done?),
         }
     }
-    Ok(connection)
+    Ok(())
 }
 
 /// Databases, sequences and empty tables.

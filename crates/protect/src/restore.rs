@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ballast_base::{Task, run_blocking, spawn};
+use ballast_base::{Clock, Task, run_blocking, spawn};
 use ballast_mysql::{DirectoryLayout, FileKind, FilePath, LayoutFile};
 use ballast_repository::{BackupId, BackupReader};
 use jiff::Timestamp;
@@ -70,8 +70,9 @@ pub async fn restore(context: &Context, plan: RestorePlan) -> Result<RestoreOutc
 
 async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Result<RestoreOutcome> {
     let mut steps = context.steps();
-    let early = WriteOut::start(place.unfinished.clone());
+    let mut early = WriteOut::start(Arc::clone(&context.clock), place.unfinished.clone());
     let record = steps.run("download", download(context, plan, place)).await?;
+    early.all_there();
     let proved = steps
         .run(
             "prove",
@@ -106,35 +107,47 @@ async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Resu
 /// Lets the disk write while files arrive and the server recovers. It promises nothing: what counts is the sync of `finish`.
 struct WriteOut {
     task: Task<Result<()>>,
-    /// The rounds end when this is gone, also when the restore fails.
-    wanted: Arc<()>,
+    /// When this is gone there is one last round.
+    arriving: Option<Arc<()>>,
 }
 
 impl WriteOut {
-    fn start(folder: PathBuf) -> Self {
-        let wanted = Arc::new(());
-        let watched = Arc::downgrade(&wanted);
+    fn start(clock: Arc<dyn Clock>, folder: PathBuf) -> Self {
+        let arriving = Arc::new(());
+        let watched = Arc::downgrade(&arriving);
         let task = spawn("write out", async move {
-            let rounds = move || {
-                while watched.upgrade().is_some() {
-                    drop(sync_tree(&folder));
-                    std::thread::sleep(WRITE_OUT_EVERY);
+            let rounds = move || loop {
+                let last = watched.upgrade().is_none();
+                let begin = clock.elapsed();
+                drop(sync_tree(&folder));
+                if last {
+                    return;
                 }
+                // With very many files a round costs something though nothing is to be written.
+                std::thread::sleep(clock.elapsed().saturating_sub(begin).max(WRITE_OUT_EVERY));
             };
             Ok(run_blocking("write out", rounds).await?)
         });
-        Self { task, wanted }
+        Self {
+            task,
+            arriving: Some(arriving),
+        }
+    }
+
+    /// No more files come.
+    fn all_there(&mut self) {
+        self.arriving = None;
     }
 
     async fn end(self) -> Result<()> {
-        drop(self.wanted);
+        drop(self.arriving);
         self.task.join().await?
     }
 }
 
 fn unproved(plan: &RestorePlan, proved: &Proved) -> ProtectError {
     let mut problems = proved.proof.tables_differing.clone();
-    if !proved.proof.position_equal {
+    if proved.proof.position_equal == Some(false) {
         let expected = plan
             .backup
             .position

@@ -48,16 +48,9 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
         return load_rows(run, &vault, &request, args.dry_run).await;
     }
     let plan = plan_restore(&run.context, &vault, &request).await?;
+    tell(run, &plan, &plan.lines(), args.dry_run)?;
     if args.dry_run {
-        if run.output.json {
-            run.output.record("plan", &plan)?;
-        } else {
-            run.output.pairs(&plan.lines())?;
-        }
         return Ok(DONE);
-    }
-    for (label, value) in plan.lines() {
-        run.output.say(format!("{label}: {value}"));
     }
     let outcome = Box::pin(restore(&run.context, plan)).await?;
     show(run, &outcome)?;
@@ -67,20 +60,27 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
 /// Into a running server.
 async fn load_rows(run: &Run, vault: &Vault, request: &RestoreRequest, dry_run: bool) -> Result<u8> {
     let plan = plan_load(&run.context, vault, request).await?;
+    tell(run, &plan, &plan.lines(), dry_run)?;
     if dry_run {
-        if run.output.json {
-            run.output.record("plan", &plan)?;
-        } else {
-            run.output.pairs(&plan.lines())?;
-        }
         return Ok(DONE);
-    }
-    for (label, value) in plan.lines() {
-        run.output.say(format!("{label}: {value}"));
     }
     let outcome = Box::pin(load(&run.context, plan)).await?;
     show_load(run, &outcome)?;
     Ok(if outcome.partial() { PARTIAL } else { DONE })
+}
+
+/// The plan: what was asked for, or what is about to be done.
+fn tell(run: &Run, plan: &impl serde::Serialize, lines: &[(String, String)], dry_run: bool) -> Result<()> {
+    if dry_run && run.output.json {
+        return run.output.record("plan", plan);
+    }
+    if dry_run {
+        return run.output.pairs(lines);
+    }
+    for (label, value) in lines {
+        run.output.say(format!("{label}: {value}"));
+    }
+    Ok(())
 }
 
 fn patterns(texts: &[String]) -> Result<Vec<TablePattern>> {
@@ -164,10 +164,7 @@ fn show_load(run: &Run, outcome: &LoadOutcome) -> Result<()> {
             format!("{} from repository \"{}\"", outcome.backup, outcome.repository),
         ),
         ("target".to_owned(), outcome.target.clone()),
-        (
-            "position".to_owned(),
-            outcome.position.as_ref().map(ToString::to_string).unwrap_or_default(),
-        ),
+        ("position".to_owned(), outcome.reached.position.to_string()),
         (
             "tables".to_owned(),
             format!(

@@ -61,6 +61,10 @@ fn rows_bring_back_every_type_and_object() {
     assert_eq!(result["backup"]["engine"], "logical");
     let result = site.json(&["restore", "orders", "--to", &url], 0);
     assert_eq!(result["proof"]["tables_differing"], serde_json::json!([]));
+    assert_eq!(
+        result["reached"],
+        serde_json::json!({ "position": result["expected"]["position"], "at": result["reached"]["at"] })
+    );
     let bases: Vec<&str> = ugly::DATABASES.into_iter().chain(["balance"]).collect();
     assert_eq!(checksums(&target, &bases), checksums(&source, &bases));
     assert_eq!(objects(&target, &bases), objects(&source, &bases));
@@ -100,6 +104,13 @@ fn rows_bring_back_every_type_and_object() {
         .run(&["restore", "orders", "--to", &url, "--only", "balance.orders_99"])
         .expect(2);
     assert!(output.stderr.contains("balance.orders_99"), "{}", output.stderr);
+
+    // What the account may not see is missing, and such a backup is not good.
+    source.sql(&format!("REVOKE TRIGGER ON *.* FROM {USER}"));
+    let result = site.json(&["backup", "orders"], 3);
+    let missing = result["missing"].to_string();
+    assert!(missing.contains("trigger"), "{missing}");
+    assert_eq!(result["backup"]["state"], "incomplete");
 }
 
 /// MariaDB cannot be copied physically: without a word in the configuration its rows are taken. A second backup of rows that did

@@ -3,7 +3,7 @@
 
 use ballast_mysql::{AccountKind, Connection, MysqlError};
 
-use super::run;
+use super::{prepare, run};
 use crate::error::Result;
 use crate::load_plan::LoadPlan;
 
@@ -97,7 +97,8 @@ async fn make_views(control: &mut Connection, plan: &LoadPlan, left_out: &mut Ve
 async fn make_accounts(control: &mut Connection, plan: &LoadPlan, left_out: &mut Vec<String>) -> Result<()> {
     const EXISTS: [u16; 2] = [1396, 3162];
     let mut there = Vec::new();
-    control.execute("SET NAMES utf8mb4").await?;
+    // Triggers and events left the session as each of them was created.
+    prepare(control, plan).await?;
     for (account, sql) in plan
         .record
         .schema

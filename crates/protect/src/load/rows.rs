@@ -60,8 +60,7 @@ impl Work {
         let mut differing = std::mem::take(&mut *self.differing.lock().unwrap_or_else(PoisonError::into_inner));
         differing.sort();
         Proof {
-            // Rows have no position of their own: they are of the backup's, which the fingerprints stand for.
-            position_equal: true,
+            position_equal: None,
             tables_expected: self.tables,
             tables_found: self.found.load(Ordering::Relaxed),
             tables_differing: differing,

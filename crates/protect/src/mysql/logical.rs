@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use ballast_base::TaskSet;
 use ballast_mysql::{
-    Connection, ConsistentRead, Facts, ReadOptions, Schema, SchemaFilter, ServerAddress, TableDigest, TableForm,
-    quote_name, quote_table,
+    Connection, ConsistentRead, Facts, ObjectKind, ReadOptions, Schema, SchemaFilter, ServerAddress, TableDigest,
+    TableForm, TableKind, quote_name, quote_table,
 };
 use ballast_repository::{BackupWriter, FileContent};
 use jiff::Timestamp;
@@ -71,6 +71,17 @@ pub(crate) async fn take(
     for left_out in &schema.left_out {
         context.warn(format!("left out: {left_out}"), None);
     }
+    for table in schema
+        .tables
+        .iter()
+        .filter(|table| table.kind == TableKind::SystemVersioned)
+    {
+        let message = format!(
+            "left out: the history of {}.{}; its current rows are taken",
+            table.database, table.name
+        );
+        context.warn(message, None);
+    }
     let plan = Plan::make(&mut first, &schema).await?;
     first.close().await;
     let mut collecting = Collecting::new(context, writer, &schema, &plan);
@@ -85,6 +96,15 @@ pub(crate) async fn take(
     }
     read.finish(|database, _| chosen(database)).await?;
     collecting.finish(schema, position, snapshot_at)
+}
+
+/// What a database is made of, unlike what the server it lies on was set up with.
+fn is_content(kind: ObjectKind) -> bool {
+    use ObjectKind as O;
+    !matches!(
+        kind,
+        O::Tablespace | O::LoadableFunction | O::ForeignServer | O::ResourceGroup | O::SpatialReferenceSystem
+    )
 }
 
 /// Tables that are of the moment only while nothing changes.
@@ -282,7 +302,13 @@ impl<'a> Collecting<'a> {
             schema,
             tables: self.tables,
         };
+        let missing = record
+            .schema
+            .left_out
+            .iter()
+            .filter(|left_out| is_content(left_out.kind));
         Ok(Taken {
+            missing: missing.map(ToString::to_string).collect(),
             writer: self.writer,
             engine: Engine::Logical,
             files,

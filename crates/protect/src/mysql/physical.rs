@@ -330,6 +330,7 @@ impl<'a> Run<'a> {
             files,
             annex: record.to_json()?,
             tables: record.tables,
+            missing: Vec::new(),
             position: found.position,
             snapshot_at: found.at,
             bytes_source,

@@ -18,6 +18,8 @@ pub(crate) struct Taken {
     pub(crate) annex: serde_json::Value,
     /// The user's tables in it, `(schema, table)`.
     pub(crate) tables: BTreeSet<(String, String)>,
+    /// What could not be taken and is no table that was expected: with any, the backup is incomplete.
+    pub(crate) missing: Vec<String>,
     pub(crate) position: Position,
     pub(crate) snapshot_at: Timestamp,
     pub(crate) bytes_source: u64,
