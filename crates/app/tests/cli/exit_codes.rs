@@ -23,8 +23,8 @@ fn several_inits_at_once_make_one_repository_and_leave_nothing_else() {
     for _ in 0..3 {
         let place = Place::with_repository();
         let one = place.read("ballast.toml");
-        let folder = place.path("").display().to_string();
-        let second = format!("[[repository]]\nname = \"second\"\nurl = \"file://{folder}/second\"\n\n");
+        let folder = place.path("second").display().to_string();
+        let second = format!("[[repository]]\nname = \"second\"\nurl = \"file://{folder}\"\n\n");
         place.write("before.toml", &(second.clone() + &one));
         place.write("behind.toml", &(one + &second));
         let configurations = ["before.toml", "behind.toml", "before.toml", "behind.toml"];
@@ -40,7 +40,8 @@ fn several_inits_at_once_make_one_repository_and_leave_nothing_else() {
             };
             said.iter().filter(made).count()
         };
-        // Two that copy the first one into the second at the same moment both made it.
+        // All go to the places in the order of their names. At the first, the "repository" of "local", one wins; two that then
+        // copy its repository to "second" at the same moment have both made it.
         assert!(created("local") == 1 && created("second") >= 1, "{said:?}");
         for repository in ["repository", "second"] {
             assert_eq!(place.entries(repository), ["ballast-repository", "keys"]);
