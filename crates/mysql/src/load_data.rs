@@ -44,8 +44,12 @@ pub struct Loaded {
 pub struct Chunk<'a> {
     /// How many rows there are to load.
     pub rows: u64,
-    /// A statement in the same transaction, which remembers that these rows are there.
+    /// A statement in the same transaction, which remembers that these rows are there. It must change one row: where it
+    /// changes none somebody else moved the mark, and the rows are undone.
     pub mark: Option<&'a str>,
+    /// Not for tables without transactions: there nothing can be undone, and a server with GTIDs refuses more than one
+    /// statement on them at once.
+    pub transaction: bool,
 }
 
 impl Connection {
@@ -120,14 +124,14 @@ impl Connection {
         }
     }
 
-    /// Loads rows in one transaction: committed when the server took as many as there are, else undone.
-    /// When COMMIT itself fails only the mark can tell whether they are there.
+    /// Loads rows in one transaction: committed when the server took as many as there are, else undone before the
+    /// connection can be used again. When COMMIT itself fails only the mark can tell whether they are there.
     pub async fn load_chunk<S, E>(&mut self, sql: &str, chunk: Chunk<'_>, source: &mut S) -> Result<Loaded, MysqlError>
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        self.execute("START TRANSACTION").await?;
+        self.begin_chunk(chunk).await?;
         let loaded = self.load_data(sql, source).await;
         self.end_chunk(loaded, chunk).await
     }
@@ -146,7 +150,7 @@ impl Connection {
     {
         let packet = self.value("SELECT @@max_allowed_packet").await?;
         let packet: usize = packet.and_then(|text| text.parse().ok()).unwrap_or(INSERT_BYTES);
-        self.execute("START TRANSACTION").await?;
+        self.begin_chunk(chunk).await?;
         let mut insert = Insert::new(form, table, packet);
         let loaded = self.insert_rows(&mut insert, source).await;
         self.end_chunk(loaded, chunk).await
@@ -201,6 +205,13 @@ impl Connection {
         Ok(())
     }
 
+    async fn begin_chunk(&mut self, chunk: Chunk<'_>) -> Result<(), MysqlError> {
+        if chunk.transaction {
+            self.execute("START TRANSACTION").await?;
+        }
+        Ok(())
+    }
+
     async fn end_chunk(&mut self, loaded: Result<Loaded, MysqlError>, chunk: Chunk<'_>) -> Result<Loaded, MysqlError> {
         let checked = loaded.and_then(|loaded| {
             if loaded.rows == chunk.rows {
@@ -214,9 +225,12 @@ impl Connection {
             }
         });
         let marked = match (checked, chunk.mark) {
-            (Ok(loaded), Some(mark)) => self.execute(mark).await.map(|_| loaded),
+            (Ok(loaded), Some(mark)) => self.mark(mark).await.map(|()| loaded),
             (checked, _) => checked,
         };
+        if !chunk.transaction {
+            return marked;
+        }
         match marked {
             Ok(loaded) => {
                 self.execute("COMMIT").await?;
@@ -230,6 +244,16 @@ impl Connection {
                 Err(error)
             }
         }
+    }
+
+    async fn mark(&mut self, mark: &str) -> Result<(), MysqlError> {
+        if self.execute(mark).await?.affected_rows == 1 {
+            return Ok(());
+        }
+        Err(MysqlError::Disturbed {
+            what: "what is remembered of the loaded rows was changed by somebody else".to_owned(),
+            hint: "see to it that no other load into this server runs, then start again".to_owned(),
+        })
     }
 }
 

@@ -35,7 +35,11 @@ fn count(server: &MysqlServer) -> String {
 }
 
 fn rows_of(rows: u64) -> Chunk<'static> {
-    Chunk { rows, mark: None }
+    Chunk {
+        rows,
+        mark: None,
+        transaction: true,
+    }
 }
 
 async fn rows_that_are_there_already_fail_the_chunk(server: &MysqlServer, form: &TableForm) {
@@ -44,6 +48,7 @@ async fn rows_that_are_there_already_fail_the_chunk(server: &MysqlServer, form: 
     let mark = Chunk {
         rows: 2,
         mark: Some("INSERT INTO back.marks VALUES (1)"),
+        transaction: true,
     };
     let loaded = load
         .load_chunk(&sql, mark, &mut source(b"1\tone\t1\n2\ttwo\t0\n"))
@@ -54,6 +59,7 @@ async fn rows_that_are_there_already_fail_the_chunk(server: &MysqlServer, form: 
     let mark = Chunk {
         rows: 2,
         mark: Some("INSERT INTO back.marks VALUES (2)"),
+        transaction: true,
     };
     let error = load
         .load_chunk(&sql, mark, &mut source(b"3\tthree\t1\n2\tagain\t2\n"))
@@ -81,12 +87,27 @@ async fn rows_that_are_there_already_fail_the_chunk(server: &MysqlServer, form: 
     let mark = Chunk {
         rows: 1,
         mark: Some("INSERT INTO back.marks VALUES (1)"),
+        transaction: true,
     };
     let error = load
         .load_chunk(&sql, mark, &mut source(b"4\tfour\t1\n"))
         .await
         .unwrap_err();
     assert_eq!(error.server_code(), Some(1062), "{error}");
+    // So does one that is not where it was left.
+    for inserts in [false, true] {
+        let mark = Chunk {
+            mark: Some("UPDATE back.marks SET id = 9 WHERE id = 8"),
+            ..rows_of(1)
+        };
+        let mut rows = source(b"5\tfive\t1\n");
+        let error = if inserts {
+            load.insert_chunk(form, TABLE, mark, &mut rows).await.unwrap_err()
+        } else {
+            load.load_chunk(&sql, mark, &mut rows).await.unwrap_err()
+        };
+        assert!(matches!(error, MysqlError::Disturbed { .. }), "{error:?}");
+    }
     // No rows are rows too, and the connection still works.
     load.load_chunk(&sql, rows_of(0), &mut source(b"")).await.unwrap();
     assert_eq!(

@@ -142,6 +142,7 @@ async fn complaints(server: &MysqlServer, base: &str, table: &str, except: Excep
     let chunk = Chunk {
         rows: digest.rows,
         mark: None,
+        transaction: true,
     };
     for way in ["load", "insert"] {
         let loaded = if way == "load" {

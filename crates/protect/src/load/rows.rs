@@ -150,6 +150,7 @@ impl Loader {
         let chunk = Chunk {
             rows: count,
             mark: None,
+            transaction: true,
         };
         let mut source = stream::iter([Ok::<_, MysqlError>(text)]);
         let loaded = if self.connection.may_load() {
