@@ -11,6 +11,7 @@ use ballast_base::{Cancel, TaskSet, run_blocking};
 use ballast_storage::StorageError;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use tokio::sync::Semaphore;
 
 use crate::chunk::{ChunkId, ChunkUnpacker, Location};
 use crate::error::{RepositoryError, Result};
@@ -29,8 +30,10 @@ const RANGE_BYTES_MAX: u32 = 4 * 1024 * 1024;
 const LISTS_AT_ONCE: usize = 8;
 /// Of a stream: several are read at once, and what is opened may be many times as large.
 const STREAM_RANGE_BYTES_MAX: u32 = 512 * 1024;
-/// Ranges of a stream read ahead.
-const RANGES_AHEAD: usize = 3;
+/// Ranges of a stream read ahead: many where the chunks of several files lie in turns in a pack, so that each is a range of its
+/// own, and no more than are opened to so many bytes.
+const RANGES_AHEAD: usize = 24;
+const AHEAD_KIB_MAX: u32 = 6 * 1024;
 /// Ranges in memory at once.
 const RANGES_AT_ONCE: usize = 6;
 
@@ -59,6 +62,14 @@ struct Range {
     start: u32,
     end: u32,
     jobs: Vec<Job>,
+}
+
+impl Range {
+    /// How much it gives.
+    fn opened_kib(&self) -> u32 {
+        let bytes: u64 = self.jobs.iter().map(|job| u64::from(job.extent.length)).sum();
+        u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+    }
 }
 
 impl<'a> BackupReader<'a> {
@@ -102,9 +113,14 @@ impl<'a> BackupReader<'a> {
         self.read_window(window, &write, &progress, cancel).await
     }
 
-    /// The bytes of one file from its first to its last, in pieces of any size, a few ranges read ahead. A file with a stretch
+    /// The bytes of one file from `start` to its last, in pieces of any size, a few ranges read ahead. A file with a stretch
     /// of zeroes, which only a file system has, cannot be read so.
-    pub fn stream(&self, file: usize, cancel: &Cancel) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
+    pub fn stream(
+        &self,
+        file: usize,
+        start: u64,
+        cancel: &Cancel,
+    ) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
         let lists = match self.manifest.files.get(file).map(|file| &file.layout) {
             None => Vec::new(),
             Some(Layout::Inline(extents)) => vec![Listed::Here(extents.clone())],
@@ -120,17 +136,26 @@ impl<'a> BackupReader<'a> {
                         Listed::Here(extents) => extents,
                         Listed::Stored(list) => read_list(&repository, &list, &cancel).await?,
                     };
-                    let ranges = in_order(file, extents).into_iter().map(Ok::<_, RepositoryError>);
+                    let ranges = in_order(file, behind(extents, start))
+                        .into_iter()
+                        .map(Ok::<_, RepositoryError>);
                     Ok::<_, RepositoryError>(futures_util::stream::iter(ranges))
                 }
             })
             .try_flatten();
+        let room = Arc::new(Semaphore::new(AHEAD_KIB_MAX as usize));
         ranges
-            .map_ok(move |range| {
+            // In order, one after the other: what comes later never waits for room that is held by what comes earlier.
+            .and_then(move |range: Range| {
+                let (room, kib) = (Arc::clone(&room), range.opened_kib().min(AHEAD_KIB_MAX));
+                async move { Ok((range, room.acquire_many_owned(kib).await.ok())) }
+            })
+            .map_ok(move |(range, held)| {
                 let (repository, cancel) = (repository.clone(), cancel.clone());
-                async move { read_whole(&repository, range, &cancel).await }
+                async move { Ok((read_whole(&repository, range, &cancel).await?, held)) }
             })
             .try_buffered(RANGES_AHEAD)
+            .map_ok(|(bytes, _held)| bytes)
     }
 
     async fn read_window(
@@ -162,6 +187,20 @@ impl<'a> BackupReader<'a> {
 enum Listed {
     Here(Vec<Extent>),
     Stored(ListPlace),
+}
+
+/// What of the extents lies at `start` and behind.
+fn behind(extents: Vec<Extent>, start: u64) -> Vec<Extent> {
+    let cut = extents.into_iter().filter_map(|mut extent| {
+        let passed = u32::try_from(start.saturating_sub(extent.offset)).unwrap_or(u32::MAX);
+        extent.length = extent.length.checked_sub(passed).filter(|length| *length > 0)?;
+        extent.offset += u64::from(passed);
+        if let Some(piece) = &mut extent.chunk {
+            piece.skip = piece.skip.saturating_add(passed);
+        }
+        Some(extent)
+    });
+    cut.collect()
 }
 
 /// Cuts extents into ranges without changing their order: as long as they follow each other in one pack.

@@ -122,7 +122,7 @@ impl Loader {
     async fn part(&mut self, place: &str, rows: &TableRows, part: &Part) -> Result<()> {
         let plan = Arc::clone(&self.plan);
         let reader = BackupReader::new(&plan.from, &plan.manifest);
-        let mut text = Box::pin(reader.stream(part.file as usize, &self.context.cancel));
+        let mut text = Box::pin(reader.stream(part.file as usize, 0, &self.context.cancel));
         let (mut gathered, mut count) = (BytesMut::new(), 0);
         while let Some(bytes) = text.next().await {
             gathered.extend_from_slice(&bytes?);

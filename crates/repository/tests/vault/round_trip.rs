@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use ballast_base::{Cancel, Secret};
-use ballast_repository::{BackupWriter, FileContent, Lock, Repository, RepositoryError, create_all};
+use ballast_repository::{BackupReader, BackupWriter, FileContent, Lock, Repository, RepositoryError, create_all};
 use ballast_storage::{MemoryStorage, Storage};
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use proptest::prelude::*;
 
 use crate::kit::{self, Files, PIECE, check, create, id, restore, sample};
@@ -22,6 +23,54 @@ async fn what_was_written_is_read_back_and_checks_clean() {
     assert_eq!((report.findings, report.backups), (vec![], vec![id(1)]));
     let facts = repository.facts(&id(1), &Cancel::new()).await.unwrap();
     assert_eq!(facts.facts["number"], 1);
+}
+
+/// Files whose chunks lie in turns in the packs, and one that is long enough for several lists of extents.
+#[tokio::test]
+async fn a_file_is_streamed_from_any_of_its_bytes_on() {
+    let store: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let repository = create(&[("one", store)]).await.remove(0);
+    let files = [kit::noise(5, 90 * PIECE + 33), kit::noise(6, 40 * PIECE), b"x".to_vec()];
+    let mut writer = BackupWriter::begin(vec![repository.clone()], 2, &Cancel::new())
+        .await
+        .unwrap();
+    let mut contents = files.each_ref().map(|_| FileContent::default());
+    for number in 0..91 {
+        for (bytes, content) in files.iter().zip(&mut contents) {
+            if let Some(piece) = bytes.chunks(PIECE).nth(number) {
+                let stored = writer.store(Bytes::copy_from_slice(piece)).await.unwrap();
+                content.put((number * PIECE) as u64, u32::try_from(piece.len()).unwrap(), stored, 0);
+            }
+        }
+    }
+    let written = contents.into_iter().zip(&files).zip(["a", "b", "c"]);
+    let written = written.map(|((content, bytes), name)| (name.into(), bytes.len() as u64, content));
+    let facts = |_: &_| serde_json::json!({});
+    writer
+        .finish(id(1), written.collect(), serde_json::json!({}), facts)
+        .await
+        .unwrap();
+    let manifest = repository.manifest(&id(1), &Cancel::new()).await.unwrap();
+    let reader = BackupReader::new(&repository, &manifest);
+    for (file, bytes) in files.iter().enumerate() {
+        let ends = [
+            0,
+            1,
+            PIECE - 1,
+            PIECE,
+            3 * PIECE + 7,
+            64 * PIECE,
+            bytes.len() - 1,
+            bytes.len(),
+            usize::MAX,
+        ];
+        for start in ends {
+            let stream = reader.stream(file, start as u64, &Cancel::new());
+            let pieces: Vec<Bytes> = stream.try_collect().await.unwrap();
+            let tail = bytes.get(start..).unwrap_or_default();
+            assert!(pieces.concat() == tail, "file {file} from {start}");
+        }
+    }
 }
 
 #[tokio::test]
