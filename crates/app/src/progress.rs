@@ -73,6 +73,8 @@ enum Shape {
     Waiting,
     Counting,
     Measured,
+    /// Rows and bytes.
+    Rows,
 }
 
 impl Shape {
@@ -82,6 +84,9 @@ impl Shape {
             Self::Counting => "{prefix:>12} {spinner} {binary_bytes}, {binary_bytes_per_sec}",
             Self::Measured => {
                 "{prefix:>12} [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left"
+            }
+            Self::Rows => {
+                "{prefix:>12} [{bar:30}] {msg}, {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left"
             }
         };
         ProgressStyle::with_template(template)
@@ -94,21 +99,38 @@ impl Step {
     /// Shows `progress` on the bar; `false` if there is none.
     fn draw(&mut self, progress: &Progress) -> bool {
         let Some(bar) = &self.bar else { return false };
-        let shape = if progress.total_bytes.is_some() {
-            Shape::Measured
-        } else {
-            Shape::Counting
+        let rows = rows_text(progress);
+        let shape = match (progress.total_bytes, &rows) {
+            (Some(_), Some(_)) => Shape::Rows,
+            (Some(_), None) => Shape::Measured,
+            (None, _) => Shape::Counting,
         };
-        if self.shape != shape {
-            self.shape = shape;
-            bar.set_style(shape.style());
+        if let Some(rows) = rows {
+            bar.set_message(rows);
         }
         if let Some(total) = progress.total_bytes {
             bar.set_length(total);
         }
+        if self.shape != shape {
+            self.shape = shape;
+            bar.set_style(shape.style());
+            // What was there before says nothing of the speed.
+            bar.set_position(progress.before_bytes);
+            bar.reset_eta();
+        }
         bar.set_position(progress.done_bytes);
         true
     }
+}
+
+/// `1200 of 5000 rows`, of a step that counts them.
+fn rows_text(progress: &Progress) -> Option<String> {
+    let done = progress.done_rows?;
+    Some(
+        progress
+            .total_rows
+            .map_or_else(|| format!("{done} rows"), |total| format!("{done} of {total} rows")),
+    )
 }
 
 /// One line of progress.
@@ -174,7 +196,9 @@ impl Line {
             progress.total_bytes.map(|total| total as f64),
         );
         let seconds = running.as_secs_f64();
-        let bytes_per_second = if seconds > 0.0 { done / seconds } else { 0.0 };
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let carried = progress.done_bytes.saturating_sub(progress.before_bytes) as f64;
+        let bytes_per_second = if seconds > 0.0 { carried / seconds } else { 0.0 };
         let left = total
             .filter(|_| bytes_per_second > 0.0)
             .map(|total| (total - done).max(0.0) / bytes_per_second);
@@ -190,7 +214,9 @@ impl Line {
             step,
             done_bytes,
             total_bytes,
+            ..
         } = self.progress;
+        let rows = rows_text(&self.progress).map_or_else(String::new, |rows| format!("{rows}, "));
         let total = total_bytes.map_or_else(String::new, |total| format!(" of {}", format_bytes(total)));
         #[expect(
             clippy::cast_possible_truncation,
@@ -202,7 +228,7 @@ impl Line {
             .seconds_left
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let left = left.map_or_else(String::new, |left| format!(", {} left", format_duration(left)));
-        format!("{step}: {}{total}, {rate}/s{left}", format_bytes(done_bytes))
+        format!("{step}: {rows}{}{total}, {rate}/s{left}", format_bytes(done_bytes))
     }
 }
 
@@ -261,21 +287,21 @@ mod tests {
 
     #[test]
     fn a_line_tells_bytes_rate_and_time_left() {
-        let progress = Progress {
-            step: "copy",
-            done_bytes: 1 << 30,
-            total_bytes: Some(3 << 30),
-        };
+        let progress = Progress::of_bytes("copy", 1 << 30, Some(3 << 30));
         let line = Line::new(progress, Duration::from_secs(4));
         assert_eq!(line.text(), "copy: 1.00 GiB of 3.00 GiB, 256 MiB/s, 8.0 s left");
-        let unknown = Line::new(
-            Progress {
-                step: "copy",
-                done_bytes: 0,
-                total_bytes: None,
-            },
-            Duration::ZERO,
+        let going_on = Progress {
+            before_bytes: 1 << 29,
+            done_rows: Some(700),
+            total_rows: Some(2100),
+            ..progress
+        };
+        let line = Line::new(going_on, Duration::from_secs(4));
+        assert_eq!(
+            line.text(),
+            "copy: 700 of 2100 rows, 1.00 GiB of 3.00 GiB, 128 MiB/s, 16 s left"
         );
+        let unknown = Line::new(Progress::of_bytes("copy", 0, None), Duration::ZERO);
         assert_eq!(unknown.text(), "copy: 0 B, 0 B/s");
         assert_eq!(
             serde_json::to_value(&unknown).unwrap()["seconds_left"],
@@ -303,7 +329,7 @@ mod tests {
 
     #[test]
     fn every_shape_has_a_template() {
-        for shape in [Shape::Waiting, Shape::Counting, Shape::Measured] {
+        for shape in [Shape::Waiting, Shape::Counting, Shape::Measured, Shape::Rows] {
             shape.style();
         }
     }

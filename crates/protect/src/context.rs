@@ -44,11 +44,8 @@ impl Context {
     }
 
     pub(crate) fn progress(&self, step: &'static str, done_bytes: u64, total_bytes: Option<u64>) {
-        self.observer.progress(&Progress {
-            step,
-            done_bytes,
-            total_bytes,
-        });
+        self.observer
+            .progress(&Progress::of_bytes(step, done_bytes, total_bytes));
     }
 
     pub(crate) fn steps(&self) -> Steps {

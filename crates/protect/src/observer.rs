@@ -9,6 +9,28 @@ pub struct Progress {
     pub done_bytes: u64,
     /// Known or estimated; may grow while the step runs.
     pub total_bytes: Option<u64>,
+    /// Of `done_bytes`, those that were there when the step began: they say nothing of its speed.
+    #[serde(skip)]
+    pub before_bytes: u64,
+    /// Of a step that counts rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub done_rows: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_rows: Option<u64>,
+}
+
+impl Progress {
+    /// Of a step that counts bytes and nothing else.
+    pub fn of_bytes(step: &'static str, done_bytes: u64, total_bytes: Option<u64>) -> Self {
+        Self {
+            step,
+            done_bytes,
+            total_bytes,
+            before_bytes: 0,
+            done_rows: None,
+            total_rows: None,
+        }
+    }
 }
 
 /// Something happened that a person or a record may want to know.

@@ -204,11 +204,7 @@ async fn download(context: &Context, plan: &RestorePlan, place: &Place) -> Resul
     let (observer, done) = (Arc::clone(&context.observer), AtomicU64::new(0));
     let progress = move |bytes| {
         let done_bytes = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        observer.progress(&crate::Progress {
-            step: "download",
-            done_bytes,
-            total_bytes: Some(total),
-        });
+        observer.progress(&crate::Progress::of_bytes("download", done_bytes, Some(total)));
     };
     let reader = BackupReader::new(&plan.from, &manifest);
     reader

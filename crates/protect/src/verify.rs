@@ -117,11 +117,7 @@ async fn wanted(context: &Context, vault: &Vault, scope: &VerifyScope) -> Result
 async fn check(context: &Context, repository: &Repository, scope: CheckScope<'_>) -> Result<CheckReport> {
     let observer = Arc::clone(&context.observer);
     let progress = move |done, total| {
-        observer.progress(&crate::Progress {
-            step: "verify",
-            done_bytes: done,
-            total_bytes: Some(total),
-        });
+        observer.progress(&crate::Progress::of_bytes("verify", done, Some(total)));
     };
     Ok(repository.check(scope, Arc::new(progress), &context.cancel).await?)
 }
