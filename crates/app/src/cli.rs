@@ -92,6 +92,8 @@ Examples:
 TARGET is datadir:PATH, a folder that is empty or absent and becomes a MySQL data directory, or, for a logical
 backup, mysql://USER@HOST:PORT, a running server that may hold other data; its password is in $BALLAST_TARGET_PASSWORD.
 A folder that holds something, and tables of the same names, are refused unless --replace says so.
+A load into a running server that was stopped goes on when the same is typed again; until it is through it remembers
+on the server, in database ballast_load, what is there.
 
 Examples:
   ballast restore orders --to datadir:/var/lib/mysql-new --dry-run

@@ -7,7 +7,7 @@ use ballast_repository::{BackupId, BackupWriter, WrittenBackup};
 use crate::catalog::{BackupFacts, BackupSummary};
 use crate::context::{Context, StepTime, Steps};
 use crate::error::{ProtectError, Result, chain};
-use crate::mysql::lease::Lease;
+use crate::mysql::lease::{Alone, Lease};
 use crate::mysql::pieces::PIECE_BYTES;
 use crate::mysql::preflight::{address, preflight};
 use crate::mysql::taken::Taken;
@@ -52,7 +52,7 @@ pub async fn backup_in_pieces(
     let mut steps = context.steps();
     let address = address(source)?;
     let (facts, engine) = steps.run("preflight", preflight(context, source, &address)).await?;
-    let lease = Lease::take(context, &source.name, &address).await?;
+    let lease = Lease::take(context, Alone::Backup, &source.name, &address).await?;
     let outcome = Box::pin(backup_held(
         context,
         vault,

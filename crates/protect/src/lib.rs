@@ -25,6 +25,7 @@ pub use context::{Context, StepTime};
 pub use copy::{CopyOutcome, copy};
 pub use doctor::{Finding, Severity, doctor};
 pub use error::{ErrorKind, ProtectError};
+pub use load::resume::GoesOn;
 pub use load::{LoadOutcome, load};
 pub use load_plan::{LoadPlan, Rename, plan_load};
 pub use mysql::proof::Proof;

@@ -2,25 +2,36 @@
 //! then keys, and every table is fingerprinted by the server and compared; what refers to tables comes last.
 //!
 //! Nothing that was there is touched unless the plan named it. Rows go in transactions of whole rows, each committed only when
-//! the server took all of them; what fails in the middle is named, and the tables it made stay, to be replaced by the next try.
+//! the server took all of them, and each with the mark that tells so (`load/book.rs`): what is killed in the middle, here or
+//! there, goes on when the same is asked for again.
 
+pub(crate) mod book;
 mod objects;
+pub(crate) mod resume;
 mod rows;
+mod standing;
 
 use std::sync::Arc;
 
 use ballast_base::TaskSet;
-use ballast_mysql::{Connection, LOAD_SESSION, MysqlError, Naming, creation_session, quote_name, quote_table};
+use ballast_mysql::{
+    Connection, LOAD_SESSION, MysqlError, Naming, READ_SESSION, TableSchema, creation_session, quote_name, quote_table,
+};
 
+use self::book::{Book, Stage, TableState};
+use self::resume::Present;
 use self::rows::{Loader, Work};
 use crate::context::{Context, StepTime};
 use crate::error::{ErrorKind, ProtectError, Result};
-use crate::load_plan::LoadPlan;
+use crate::load_plan::{LoadPlan, TableName};
+use crate::mysql::logical::record::TableRows;
 use crate::mysql::proof::Proof;
 use crate::restore::{Expected, Reached};
 
 /// Connections that load.
 const LOADERS: usize = 4;
+/// One whose machine vanished holds its rows for this long at most; one that waits for the repository is not silent for so long.
+const LOADER_SILENCE_MAX_SECONDS: u32 = 900;
 
 /// What a load came to.
 #[derive(Debug, serde::Serialize)]
@@ -32,6 +43,8 @@ pub struct LoadOutcome {
     pub reached: Reached,
     pub expected: Expected,
     pub proof: Proof,
+    /// Of the rows, those that an earlier run of this load had loaded.
+    pub rows_kept: u64,
     /// Objects that could not be made, and why.
     pub left_out: Vec<String>,
     pub steps: Vec<StepTime>,
@@ -45,19 +58,42 @@ impl LoadOutcome {
     }
 }
 
-/// Carries out the plan.
-pub async fn load(context: &Context, plan: LoadPlan) -> Result<LoadOutcome> {
+/// Carries out the plan; goes on where an earlier run of the same load stopped.
+pub async fn load(context: &Context, mut plan: LoadPlan) -> Result<LoadOutcome> {
+    let lease = plan.lease.take();
+    let outcome = load_alone(context, plan).await;
+    if let Some(lease) = lease {
+        lease.release().await?;
+    }
+    outcome
+}
+
+async fn load_alone(context: &Context, mut plan: LoadPlan) -> Result<LoadOutcome> {
     let mut steps = context.steps();
+    let mut book = plan.book.take();
     let plan = Arc::new(plan);
     let mut control = session(context, &plan).await?;
-    let made = steps.run("tables", make_tables(&mut control, &plan)).await;
+    match &mut book {
+        Some(book) => book.settle(&mut control).await?,
+        None => book = Book::begin(context, &mut control, &plan).await?,
+    }
+    let remembers = book.is_some();
+    let unfinished = |error| unfinished(error, remembers);
+    let made = steps.run("tables", make_tables(&mut control, &plan, &mut book)).await;
     made.map_err(unfinished)?;
-    let loaded = steps.run("rows", load_rows(context, &plan)).await;
+    let present = Present::read(&mut control).await.map_err(unfinished)?;
+    let work = Work::of(&plan, book.as_ref(), &present);
+    let rows_kept = work.rows_before();
+    let loaded = steps.run("rows", load_rows(context, &plan, work)).await;
     let proof = loaded.map_err(unfinished)?;
     if !proof.holds() {
         return Err(differing(&plan, &proof));
     }
-    let left_out = steps.run("objects", objects::make(&mut control, &plan)).await?;
+    let objects = objects::make(&mut control, &plan, book.as_mut());
+    let left_out = steps.run("objects", objects).await.map_err(unfinished)?;
+    if remembers {
+        Book::finish(context, &mut control).await.map_err(unfinished)?;
+    }
     control.close().await;
     let (steps, seconds) = steps.finish();
     Ok(LoadOutcome {
@@ -72,6 +108,7 @@ pub async fn load(context: &Context, plan: LoadPlan) -> Result<LoadOutcome> {
             position: plan.backup.position.clone(),
         },
         proof,
+        rows_kept,
         left_out,
         steps,
         seconds,
@@ -79,11 +116,19 @@ pub async fn load(context: &Context, plan: LoadPlan) -> Result<LoadOutcome> {
 }
 
 /// Tables that were made already must not pass for whole ones.
-fn unfinished(error: ProtectError) -> ProtectError {
-    if error.hint_text().is_some() || error.kind() == ErrorKind::Interrupted {
-        return error;
+fn unfinished(error: ProtectError, remembers: bool) -> ProtectError {
+    const GO_ON: &str = "then type the same again: it goes on where this stopped";
+    match error.hint_text() {
+        Some(hint) if remembers => {
+            let hint = format!("{hint}; {GO_ON}");
+            error.hint(hint)
+        }
+        None if remembers => error.hint("the load is not finished; type the same again: it goes on where this stopped"),
+        None if error.kind() != ErrorKind::Interrupted => {
+            error.hint("tables that this load made are not whole; load again with --replace, which drops them first")
+        }
+        _ => error,
     }
-    error.hint("tables that this load made are not whole; load again with --replace, which drops them first")
 }
 
 fn differing(plan: &LoadPlan, proof: &Proof) -> ProtectError {
@@ -95,7 +140,7 @@ fn differing(plan: &LoadPlan, proof: &Proof) -> ProtectError {
         ),
     )
     .hint(format!(
-        "look who else writes to these tables of {}; load again with --replace",
+        "look who else writes to these tables of {}; load again with --replace, which makes these anew",
         plan.target
     ))
 }
@@ -120,8 +165,8 @@ async fn prepare(connection: &mut Connection, plan: &LoadPlan) -> Result<()> {
     Ok(())
 }
 
-/// Databases, sequences and empty tables.
-async fn make_tables(control: &mut Connection, plan: &LoadPlan) -> Result<()> {
+/// Databases, sequences and empty tables; what an earlier run made and can be used stays.
+async fn make_tables(control: &mut Connection, plan: &LoadPlan, book: &mut Option<Book>) -> Result<()> {
     let names = plan.names();
     let naming = names.naming();
     let schema = &plan.record.schema;
@@ -133,24 +178,92 @@ async fn make_tables(control: &mut Connection, plan: &LoadPlan) -> Result<()> {
         };
         control.execute(&sql).await?;
     }
+    let first = book.as_ref().is_none_or(|book| book.stage == Stage::Tables);
     for sequence in &schema.sequences {
-        if plan.is_whole() {
+        if plan.is_whole() && first {
+            make_way(control, plan, &names.table(&sequence.database, &sequence.name)).await?;
             run(control, &sequence.statements(&naming)?).await?;
         }
     }
-    for (_, table) in plan.chosen() {
-        let (database, name) = names.table(&table.database, &table.name);
-        let about = |error: MysqlError| ProtectError::from(error).about(&format!("create table {database}.{name}"));
-        if plan.replaces.contains(&format!("{database}.{name}")) {
-            let drop = format!("DROP TABLE IF EXISTS {}", quote_table(&database, &name));
-            control.execute(&drop).await.map_err(about)?;
-        }
-        control
-            .execute(&table.statements(&naming)?.create)
-            .await
-            .map_err(about)?;
+    for (number, table) in plan.chosen() {
+        let name = names.table(&table.database, &table.name);
+        let about = |error: ProtectError| error.about(&format!("create table {}.{}", name.0, name.1));
+        let made = make_table(control, plan, book, (number, table), &name).await;
+        made.map_err(about)?;
+    }
+    if let Some(book) = book {
+        book.made(control).await?;
     }
     Ok(())
+}
+
+async fn make_table(
+    control: &mut Connection,
+    plan: &LoadPlan,
+    book: &mut Option<Book>,
+    (number, table): (usize, &TableSchema),
+    name: &TableName,
+) -> Result<()> {
+    let rows = plan.record.tables.get(number);
+    let state = book.as_ref().map_or(TableState::Planned, |book| book.state(number));
+    if let Some(present) = plan.present.get(name) {
+        let stays = match state {
+            TableState::Planned => false,
+            TableState::Differing if plan.replace => false,
+            _ if present.is_transactional() => true,
+            // What a server that died left of such a table, nobody knows.
+            TableState::Whole => is_as_backed_up(control, plan, name, rows).await?,
+            TableState::Made | TableState::Differing => false,
+        };
+        if stays {
+            return Ok(());
+        }
+    }
+    make_way(control, plan, name).await?;
+    if let Some(book) = book
+        && state != TableState::Planned
+    {
+        let files: Vec<u32> = rows
+            .into_iter()
+            .flat_map(|rows| &rows.parts)
+            .map(|part| part.file)
+            .collect();
+        book.anew(control, number, &files).await?;
+    }
+    let create = table.statements(&plan.names().naming())?.create;
+    control.execute(&create).await?;
+    Ok(())
+}
+
+/// Drops what has the name of something that is made next: named by the plan, or a leftover of an earlier run of this load.
+async fn make_way(control: &mut Connection, plan: &LoadPlan, name: &TableName) -> Result<()> {
+    if let Some(present) = plan.present.get(name) {
+        control.execute(&present.drop_sql(name)).await?;
+    } else if plan.goes_on.is_some() {
+        // A statement of an earlier run may have come through after we looked.
+        let drop = format!("DROP TABLE IF EXISTS {}", quote_table(&name.0, &name.1));
+        control.execute(&drop).await?;
+    }
+    Ok(())
+}
+
+async fn is_as_backed_up(
+    control: &mut Connection,
+    plan: &LoadPlan,
+    name: &TableName,
+    rows: Option<&TableRows>,
+) -> Result<bool> {
+    let Some(rows) = rows else { return Ok(false) };
+    control.execute(READ_SESSION).await?;
+    let place = quote_table(&name.0, &name.1);
+    let same = match rows.form.fingerprint(control, &place, None).await {
+        Ok(found) => found == rows.digest,
+        // It may be marked as crashed.
+        Err(MysqlError::Server { .. }) => false,
+        Err(error) => return Err(error.into()),
+    };
+    prepare(control, plan).await?;
+    Ok(same)
 }
 
 async fn run(control: &mut Connection, statements: &[String]) -> std::result::Result<(), MysqlError> {
@@ -161,12 +274,16 @@ async fn run(control: &mut Connection, statements: &[String]) -> std::result::Re
 }
 
 /// Rows, keys and fingerprints of all chosen tables.
-async fn load_rows(context: &Context, plan: &Arc<LoadPlan>) -> Result<Proof> {
-    let work = Arc::new(Work::of(plan));
+async fn load_rows(context: &Context, plan: &Arc<LoadPlan>, work: Work) -> Result<Proof> {
+    let work = Arc::new(work);
+    work.tell(context);
     let mut loaders = TaskSet::new("load rows");
     for _ in 0..LOADERS {
         let mut connection = session(context, plan).await?;
         connection.execute(LOAD_SESSION).await?;
+        connection
+            .execute(&format!("SET SESSION wait_timeout = {LOADER_SILENCE_MAX_SECONDS}"))
+            .await?;
         let loader = Loader::new(context.clone(), Arc::clone(plan), Arc::clone(&work), connection);
         loaders.spawn(loader.run());
     }

@@ -1,6 +1,6 @@
 //! Which tables of a logical backup go where on a running server: decided and shown before anything is written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ballast_mysql::{Connection, Facts, Flavour, ServerAddress, TableSchema};
 use ballast_repository::{BackupId, Manifest, Repository};
@@ -9,7 +9,9 @@ use crate::catalog::{BackupSummary, list};
 use crate::context::Context;
 use crate::error::{ProtectError, Result};
 use crate::load::Names;
-use crate::mysql::commit_pause::read_tables;
+use crate::load::book::Book;
+use crate::load::resume::{GoesOn, Present, cannot_go_on, choice, going_on, is_in_the_way, refuse_own_name};
+use crate::mysql::lease::{Alone, Lease};
 use crate::mysql::logical::record::LogicalRecord;
 use crate::pattern::TablePattern;
 use crate::restore_plan::{RestoreRequest, RestoreTarget, choose};
@@ -55,6 +57,22 @@ pub struct LoadPlan {
     pub databases_new: BTreeSet<String>,
     /// Tables on the target that will be dropped first.
     pub replaces: Vec<String>,
+    /// An earlier run of this load was not finished.
+    pub goes_on: Option<GoesOn>,
+    #[serde(skip)]
+    pub(crate) source: String,
+    #[serde(skip)]
+    pub(crate) choice: String,
+    #[serde(skip)]
+    pub(crate) replace: bool,
+    #[serde(skip)]
+    pub(crate) book: Option<Book>,
+    /// Keeps other loads away from the target.
+    #[serde(skip)]
+    pub(crate) lease: Option<Lease>,
+    /// What has the names of tables on the target.
+    #[serde(skip)]
+    pub(crate) present: BTreeMap<TableName, Present>,
     #[serde(skip)]
     pub(crate) rename: Vec<Rename>,
     #[serde(skip)]
@@ -98,6 +116,17 @@ impl LoadPlan {
         ];
         if !self.replaces.is_empty() {
             lines.push(("replaces".to_owned(), some_of(self.replaces.iter().cloned())));
+        }
+        if let Some(before) = &self.goes_on {
+            let (whole, all) = (before.tables_whole, self.tables.len());
+            let bytes = ballast_base::format_bytes(before.bytes);
+            lines.push((
+                "goes on".to_owned(),
+                format!(
+                    "with the load begun at {}: {whole} of {all} tables are whole, {bytes} of rows are there",
+                    before.begun_at
+                ),
+            ));
         }
         lines
     }
@@ -145,10 +174,15 @@ fn some_of(names: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// Decides; writes nothing.
+/// Decides; writes nothing. Other loads are kept away from the target as long as the plan lives.
 pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreRequest) -> Result<LoadPlan> {
     let address = address(request)?;
-    let backup = choose(context, request, list(context, vault, Some(&request.source)).await?)?;
+    let mut connection = Connection::open(&address, &context.cancel).await?;
+    let lease = Lease::take(context, Alone::Load, &address.place(), &address).await?;
+    let book = Book::read(&mut connection).await?;
+    let request = &going_on(request, book.as_ref())?;
+    let backup = choose(context, request, list(context, vault, Some(&request.source)).await?);
+    let backup = backup.map_err(|error| cannot_go_on(error, book.as_ref()))?;
     let from = vault
         .named(backup.repositories.first().map_or("", String::as_str))?
         .clone();
@@ -165,10 +199,10 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
     let manifest = from.manifest(&id, &context.cancel).await?;
     let record = LogicalRecord::read(&manifest.annex)?;
     let names = names(request, &record)?;
+    refuse_own_name(&names)?;
 
-    let mut connection = Connection::open(&address, &context.cancel).await?;
     let facts = Facts::read(&mut connection).await?;
-    let there = read_tables(&mut connection).await?;
+    let present = Present::read(&mut connection).await?;
     let databases = connection
         .query("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA")
         .await?;
@@ -176,7 +210,6 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
         .into_iter()
         .filter_map(|row| Some(row.text(0)?.into_owned()))
         .collect();
-    connection.close().await;
     let mariadb = facts.version.flavour == Flavour::MariaDb;
     if mariadb != record.schema.mariadb {
         let kind = |mariadb: bool| if mariadb { "MariaDB" } else { "MySQL" };
@@ -201,12 +234,37 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
         )
         .filter(|database| !databases.contains(database))
         .collect();
-    let taken = names
-        .iter()
-        .filter(|(_, to)| there.contains(to))
-        .map(|(_, to)| dotted(to));
-    let replaces = refuse_taken(taken.collect(), request.replace)?;
+    let mut taken = Vec::new();
+    let new_names: BTreeMap<&TableName, &TableName> = names.iter().map(|(from, to)| (from, to)).collect();
+    for (number, table) in record.schema.tables.iter().enumerate() {
+        let from = (table.database.clone(), table.name.clone());
+        let Some((to, there)) = new_names.get(&from).and_then(|to| present.get_key_value(*to)) else {
+            continue;
+        };
+        let state = book.as_ref().map(|book| book.state(number));
+        if is_in_the_way(&mut connection, to, there, state).await? {
+            taken.push(dotted(to));
+        }
+    }
+    if book.is_none() && request.is_whole() {
+        let sequences = record.schema.sequences.iter();
+        let names = sequences.map(|sequence| (sequence.database.clone(), sequence.name.clone()));
+        taken.extend(
+            names
+                .filter(|name| present.contains_key(name))
+                .map(|name| dotted(&name)),
+        );
+    }
+    connection.close().await;
+    let replaces = refuse_taken(taken, request.replace)?;
     Ok(LoadPlan {
+        goes_on: book.as_ref().map(GoesOn::of),
+        source: request.source.clone(),
+        choice: choice(&request.only, &request.rename),
+        replace: request.replace,
+        book,
+        lease,
+        present,
         repository: from.name().to_owned(),
         backup,
         target: address.place(),
@@ -234,7 +292,8 @@ fn address(request: &RestoreRequest) -> Result<ServerAddress> {
     })
 }
 
-type TableName = (String, String);
+/// Database and name.
+pub(crate) type TableName = (String, String);
 
 fn dotted((database, table): &TableName) -> String {
     format!("{database}.{table}")

@@ -158,6 +158,10 @@ fn show_load(run: &Run, outcome: &LoadOutcome) -> Result<()> {
     let took = Duration::try_from_secs_f64(outcome.seconds).map_or_else(|_| "unknown time".to_owned(), format_duration);
     let proof = &outcome.proof;
     run.output.say(format!("loaded and proven in {took}"));
+    let kept = match outcome.rows_kept {
+        0 => String::new(),
+        kept => format!(" ({kept} of them loaded before)"),
+    };
     run.output.pairs(&[
         (
             "backup".to_owned(),
@@ -168,7 +172,7 @@ fn show_load(run: &Run, outcome: &LoadOutcome) -> Result<()> {
         (
             "tables".to_owned(),
             format!(
-                "{} of {} expected, {} rows, every fingerprint as backed up",
+                "{} of {} expected, {} rows{kept}, every fingerprint as backed up",
                 proof.tables_found, proof.tables_expected, proof.rows
             ),
         ),

@@ -219,11 +219,11 @@ fn is_named(site: &Site, repository: &Path, path: &Path) {
     assert_eq!(named["severity"], "error", "{named}");
 }
 
-fn name(repository: &Path, path: &Path) -> String {
+pub(crate) fn name(repository: &Path, path: &Path) -> String {
     path.strip_prefix(repository).unwrap().display().to_string()
 }
 
-fn flip(path: &Path, offset: u64) {
+pub(crate) fn flip(path: &Path, offset: u64) {
     let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, offset).unwrap();

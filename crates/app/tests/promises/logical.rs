@@ -4,11 +4,12 @@ use ballast_testkit::servers::{Flavour, MysqlOptions, MysqlServer};
 use crate::site::{PASSWORD, Site, USER, server};
 
 /// What the README tells to grant for rows.
-const MYSQL_GRANTS: &str =
+pub(crate) const MYSQL_GRANTS: &str =
     "BACKUP_ADMIN, RELOAD, PROCESS, REPLICATION CLIENT, SELECT, SHOW VIEW, TRIGGER, EVENT, SHOW_ROUTINE";
-const MARIADB_GRANTS: &str = "RELOAD, PROCESS, BINLOG MONITOR, BINLOG ADMIN, SELECT, SHOW VIEW, TRIGGER, EVENT";
+pub(crate) const MARIADB_GRANTS: &str =
+    "RELOAD, PROCESS, BINLOG MONITOR, BINLOG ADMIN, SELECT, SHOW VIEW, TRIGGER, EVENT";
 
-fn password() -> String {
+pub(crate) fn password() -> String {
     PASSWORD.replace('\\', "\\\\").replace('\'', "''")
 }
 
@@ -18,17 +19,22 @@ fn target(site: &mut Site, flavour: Flavour) -> (MysqlServer, String) {
         flavour,
         ..MysqlOptions::default()
     });
+    create_loader(site, &target);
+    let url = target.url("loader");
+    (target, url)
+}
+
+/// The account that loads.
+pub(crate) fn create_loader(site: &mut Site, target: &MysqlServer) {
     target.sql(&format!(
         "CREATE USER loader IDENTIFIED BY '{}'; GRANT ALL ON *.* TO loader WITH GRANT OPTION",
         password()
     ));
     site.program.env("BALLAST_TARGET_PASSWORD", PASSWORD);
-    let url = target.url("loader");
-    (target, url)
 }
 
 /// Names and texts of everything but rows.
-fn objects(server: &MysqlServer, bases: &[&str]) -> Vec<String> {
+pub(crate) fn objects(server: &MysqlServer, bases: &[&str]) -> Vec<String> {
     let list: Vec<_> = bases
         .iter()
         .map(|base| format!("'{}'", base.replace('\'', "''")))

@@ -9,6 +9,7 @@
 
 mod damage;
 mod faults;
+mod load_again;
 mod logical;
 mod mistakes;
 mod position;

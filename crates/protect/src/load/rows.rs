@@ -1,21 +1,24 @@
 //! The rows of a backup into their tables. Who loads the last part of a table also adds its keys and has it fingerprinted.
 #![deny(clippy::indexing_slicing)]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ballast_mysql::{Chunk, Connection, LOAD_SESSION, MysqlError, TableDigest, quote_table};
+use ballast_mysql::{Chunk, Connection, LOAD_SESSION, Loaded, MysqlError, TableDigest, quote_table};
 use ballast_repository::BackupReader;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 
+use super::book::{Book, Reached, TableState, mark_sql, state_sql};
+use super::resume::Present;
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
-use crate::load_plan::LoadPlan;
+use crate::load_plan::{LoadPlan, TableName};
 use crate::mysql::logical::record::{Part, TableRows};
 use crate::mysql::proof::Proof;
+use crate::observer::Progress;
 
 /// Rows of about this size make one transaction.
 const TRANSACTION_BYTES: usize = 8 * 1024 * 1024;
@@ -24,36 +27,108 @@ const TABLE_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What is left to load, and what came of the rest.
 pub(super) struct Work {
-    parts: Mutex<VecDeque<(usize, Part)>>,
+    parts: Mutex<VecDeque<Job>>,
     /// Parts of each table that are not loaded yet.
     left: Vec<AtomicUsize>,
-    done_bytes: AtomicU64,
-    total_bytes: u64,
+    /// Of the parts of this run and of what was there before.
+    done: [AtomicU64; 2],
+    total: Reached,
+    before: Reached,
     tables: u64,
     found: AtomicU64,
     rows: AtomicU64,
+    /// Whether marks are written.
+    remembers: bool,
     differing: Mutex<Vec<String>>,
 }
 
+/// A part to load.
+struct Job {
+    table: usize,
+    part: Part,
+    /// What of it is there.
+    there: Reached,
+    bytes: u64,
+    /// Rows and their mark come together.
+    transaction: bool,
+}
+
 impl Work {
-    pub(super) fn of(plan: &LoadPlan) -> Self {
+    /// All that is not there. Tables that are whole count as found.
+    pub(super) fn of(plan: &LoadPlan, book: Option<&Book>, present: &BTreeMap<TableName, Present>) -> Self {
         let all = &plan.record.tables;
         let mut parts = VecDeque::new();
-        for (number, _) in plan.chosen() {
-            let rows = all.get(number).map(|rows| rows.parts.clone()).unwrap_or_default();
-            parts.extend(rows.into_iter().map(|part| (number, part)));
+        let (mut total, mut before) = (Reached::default(), Reached::default());
+        let (mut found, mut rows_found) = (0, 0);
+        for (table, schema) in plan.chosen() {
+            let whole = book.filter(|book| book.state(table) == TableState::Whole);
+            if let Some(book) = whole {
+                found += 1;
+                rows_found += book.rows_found(table);
+            }
+            let name = plan.names().table(&schema.database, &schema.name);
+            let transaction = present.get(&name).is_none_or(Present::is_transactional);
+            for part in all.get(table).map(|rows| rows.parts.as_slice()).unwrap_or_default() {
+                let bytes = plan.manifest.files.get(part.file as usize).map_or(0, |file| file.size);
+                let size = Reached {
+                    bytes,
+                    rows: part.digest.rows,
+                };
+                let there = match (whole, book) {
+                    (Some(_), _) => size,
+                    (None, Some(book)) => book.reached(part.file),
+                    (None, None) => Reached::default(),
+                };
+                total.add(size);
+                before.add(there);
+                if whole.is_none() {
+                    parts.push_back(Job {
+                        table,
+                        part: part.clone(),
+                        there,
+                        bytes,
+                        transaction,
+                    });
+                }
+            }
         }
-        let size = |(_, part): &(usize, Part)| plan.manifest.files.get(part.file as usize).map_or(0, |file| file.size);
         Self {
             left: all.iter().map(|rows| AtomicUsize::new(rows.parts.len())).collect(),
-            done_bytes: AtomicU64::new(0),
-            total_bytes: parts.iter().map(size).sum(),
+            done: [AtomicU64::new(before.bytes), AtomicU64::new(before.rows)],
+            total,
+            before,
             tables: plan.chosen().count() as u64,
-            found: AtomicU64::new(0),
-            rows: AtomicU64::new(0),
+            found: AtomicU64::new(found),
+            rows: AtomicU64::new(rows_found),
             differing: Mutex::default(),
+            remembers: book.is_some(),
             parts: Mutex::new(parts),
         }
+    }
+
+    /// Rows that were there before this run.
+    pub(super) fn rows_before(&self) -> u64 {
+        self.before.rows
+    }
+
+    /// Says where the load stands.
+    pub(super) fn tell(&self, context: &Context) {
+        let [bytes, rows] = self.done.each_ref().map(|done| done.load(Ordering::Relaxed));
+        context.observer.progress(&Progress {
+            step: "rows",
+            done_bytes: bytes,
+            total_bytes: Some(self.total.bytes),
+            before_bytes: self.before.bytes,
+            done_rows: Some(rows),
+            total_rows: Some(self.total.rows),
+        });
+    }
+
+    fn done(&self, context: &Context, more: Reached) {
+        let [bytes, rows] = &self.done;
+        bytes.fetch_add(more.bytes, Ordering::Relaxed);
+        rows.fetch_add(more.rows, Ordering::Relaxed);
+        self.tell(context);
     }
 
     pub(super) fn proof(&self) -> Proof {
@@ -68,7 +143,7 @@ impl Work {
         }
     }
 
-    fn next(&self) -> Option<(usize, Part)> {
+    fn next(&self) -> Option<Job> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 }
@@ -79,6 +154,7 @@ pub(super) struct Loader {
     plan: Arc<LoadPlan>,
     work: Arc<Work>,
     connection: Connection,
+    may_load: bool,
 }
 
 impl Loader {
@@ -88,13 +164,15 @@ impl Loader {
             context,
             plan,
             work,
+            may_load: connection.may_load(),
             connection,
         }
     }
 
     pub(super) async fn run(mut self) -> Result<()> {
         let plan = Arc::clone(&self.plan);
-        while let Some((number, part)) = self.work.next() {
+        while let Some(job) = self.work.next() {
+            let number = job.table;
             let (Some(schema), Some(rows)) = (plan.record.schema.tables.get(number), plan.record.tables.get(number))
             else {
                 continue;
@@ -102,7 +180,7 @@ impl Loader {
             let (database, name) = plan.names().table(&schema.database, &schema.name);
             let about = |error: ProtectError| error.about(&format!("table {database}.{name}"));
             let place = quote_table(&database, &name);
-            self.part(&place, rows, &part).await.map_err(about)?;
+            self.part(&place, rows, &job).await.map_err(about)?;
             let last = self
                 .work
                 .left
@@ -111,62 +189,98 @@ impl Loader {
             if last {
                 let keys = schema.statements(&plan.names().naming())?.keys;
                 self.add_keys(&keys).await.map_err(about)?;
-                self.prove(&database, &name, rows).await.map_err(about)?;
+                self.prove(number, (&database, &name), rows).await.map_err(about)?;
             }
         }
         self.connection.close().await;
         Ok(())
     }
 
-    /// Loads one stretch, transaction by transaction.
-    async fn part(&mut self, place: &str, rows: &TableRows, part: &Part) -> Result<()> {
+    /// Loads what is not there of one stretch, transaction by transaction.
+    async fn part(&mut self, place: &str, rows: &TableRows, job: &Job) -> Result<()> {
         let plan = Arc::clone(&self.plan);
         let reader = BackupReader::new(&plan.from, &plan.manifest);
-        let mut text = Box::pin(reader.stream(part.file as usize, 0, &self.context.cancel));
-        let (mut gathered, mut count) = (BytesMut::new(), 0);
-        while let Some(bytes) = text.next().await {
-            gathered.extend_from_slice(&bytes?);
-            if gathered.len() >= TRANSACTION_BYTES
-                && let Some(end) = gathered.iter().rposition(|byte| *byte == b'\n')
-            {
-                let whole = gathered.split_to(end + 1).freeze();
-                count += self.transaction(place, rows, whole).await?;
+        let mut there = job.there;
+        if there.bytes < job.bytes {
+            let mut text = Box::pin(reader.stream(job.part.file as usize, there.bytes, &self.context.cancel));
+            let mut gathered = BytesMut::new();
+            while let Some(bytes) = text.next().await {
+                gathered.extend_from_slice(&bytes?);
+                if gathered.len() >= TRANSACTION_BYTES
+                    && let Some(end) = gathered.iter().rposition(|byte| *byte == b'\n')
+                {
+                    let whole = gathered.split_to(end + 1).freeze();
+                    self.transaction(place, rows, job, &mut there, whole).await?;
+                }
+            }
+            if !gathered.is_empty() {
+                let last = gathered.freeze();
+                self.transaction(place, rows, job, &mut there, last).await?;
             }
         }
-        if !gathered.is_empty() {
-            count += self.transaction(place, rows, gathered.freeze()).await?;
-        }
-        if count != part.digest.rows {
-            let message = format!("{} rows were backed up and {count} are stored", part.digest.rows);
+        if there.rows != job.part.digest.rows {
+            let message = format!(
+                "{} rows were backed up and {} are stored",
+                job.part.digest.rows, there.rows
+            );
             return Err(ProtectError::new(ErrorKind::Damaged, message));
         }
         Ok(())
     }
 
-    async fn transaction(&mut self, place: &str, rows: &TableRows, text: Bytes) -> Result<u64> {
-        let bytes = text.len() as u64;
-        // A newline within a value is escaped.
-        let count = text.iter().filter(|byte| **byte == b'\n').count() as u64;
+    async fn transaction(
+        &mut self,
+        place: &str,
+        rows: &TableRows,
+        job: &Job,
+        there: &mut Reached,
+        text: Bytes,
+    ) -> Result<()> {
+        let more = Reached {
+            bytes: text.len() as u64,
+            // A newline within a value is escaped.
+            rows: text.iter().filter(|byte| **byte == b'\n').count() as u64,
+        };
+        let mut now = *there;
+        now.add(more);
+        // Rows that cannot be undone are begun anew by the next run, and need no mark.
+        let mark = (self.work.remembers && job.transaction).then(|| mark_sql(job.part.file, *there, now));
         let chunk = Chunk {
-            rows: count,
-            mark: None,
-            transaction: true,
+            rows: more.rows,
+            mark: mark.as_deref(),
+            transaction: job.transaction,
         };
-        let mut source = stream::iter([Ok::<_, MysqlError>(text)]);
-        let loaded = if self.connection.may_load() {
-            let sql = rows.form.load_sql(place);
-            self.connection.load_chunk(&sql, chunk, &mut source).await?
-        } else {
-            self.connection
-                .insert_chunk(&rows.form, place, chunk, &mut source)
-                .await?
-        };
+        let loaded = self.chunk(place, rows, chunk, text).await?;
         for warning in &loaded.first_warnings {
             tracing::debug!(place, warning, "said while loading; the fingerprint decides");
         }
-        let done = self.work.done_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.context.progress("rows", done, Some(self.work.total_bytes));
-        Ok(count)
+        *there = now;
+        self.work.done(&self.context, more);
+        Ok(())
+    }
+
+    /// By LOAD DATA; by INSERT where the server forbids that, or comes to forbid it.
+    async fn chunk(
+        &mut self,
+        place: &str,
+        rows: &TableRows,
+        chunk: Chunk<'_>,
+        text: Bytes,
+    ) -> std::result::Result<Loaded, MysqlError> {
+        let source = || stream::iter([Ok::<_, MysqlError>(text.clone())]);
+        if self.may_load {
+            let sql = rows.form.load_sql(place);
+            match self.connection.load_chunk(&sql, chunk, &mut source()).await {
+                Err(error) if error.forbids_load() => {
+                    tracing::info!(%error, "rows go by INSERT from here on");
+                    self.may_load = false;
+                }
+                done => return done,
+            }
+        }
+        self.connection
+            .insert_chunk(&rows.form, place, chunk, &mut source())
+            .await
     }
 
     async fn add_keys(&mut self, keys: &[String]) -> Result<()> {
@@ -175,19 +289,34 @@ impl Loader {
         }
         self.connection.execute("SET NAMES utf8mb4").await?;
         for sql in keys {
-            self.connection.execute(sql).await?;
+            // Each statement adds all of its keys or none.
+            const IS_THERE: u16 = 1061;
+            match self.connection.execute(sql).await {
+                Err(error) if self.work.remembers && error.server_code() == Some(IS_THERE) => {
+                    tracing::debug!(%error, "an earlier run added it");
+                }
+                done => drop(done?),
+            }
         }
         self.connection.execute(LOAD_SESSION).await?;
         Ok(())
     }
 
     /// Compares what the server holds now with what was backed up.
-    async fn prove(&mut self, database: &str, name: &str, rows: &TableRows) -> Result<()> {
+    async fn prove(&mut self, table: usize, (database, name): (&str, &str), rows: &TableRows) -> Result<()> {
         let place = quote_table(database, name);
         let found = rows.form.fingerprint(&mut self.connection, &place, None).await?;
+        let difference = difference(&rows.digest, &found);
+        if self.work.remembers {
+            let state = match difference {
+                None => TableState::Whole,
+                Some(_) => TableState::Differing,
+            };
+            self.connection.execute(&state_sql(table, state, found.rows)).await?;
+        }
         self.work.found.fetch_add(1, Ordering::Relaxed);
         self.work.rows.fetch_add(found.rows, Ordering::Relaxed);
-        if let Some(difference) = difference(&rows.digest, &found) {
+        if let Some(difference) = difference {
             let mut differing = self.work.differing.lock().unwrap_or_else(PoisonError::into_inner);
             differing.push(format!("table {database}.{name}: {difference}"));
         }

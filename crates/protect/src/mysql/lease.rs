@@ -8,6 +8,8 @@
 //! closes nothing; the server ends a connection that was silent for [`SILENCE_MAX`], which a living holder never is.
 //! The lock keeps others from starting; it does not guard data: a backup that lost it, because somebody ended its
 //! connection, fails or is whole as any other.
+//!
+//! A load into a server holds a lock of that server in the same way, by another name.
 
 use std::time::Duration;
 
@@ -19,8 +21,45 @@ use ballast_mysql::{
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
 
-/// The lock's name on the server.
-const LOCK: &str = "ballast backup";
+/// What is done to the server one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Alone {
+    Backup,
+    Load,
+}
+
+impl Alone {
+    /// The lock's name on the server.
+    fn lock(self) -> &'static str {
+        match self {
+            Self::Backup => "ballast backup",
+            Self::Load => "ballast load",
+        }
+    }
+
+    fn others(self) -> &'static str {
+        match self {
+            Self::Backup => "other backups of this server",
+            Self::Load => "other loads into this server",
+        }
+    }
+
+    /// Of `subject`, a source or the place of a target.
+    fn held(self, subject: &str, holder: &str) -> ProtectError {
+        let (message, hint) = match self {
+            Self::Backup => (
+                format!("source \"{subject}\" is being backed up by {holder}"),
+                "one backup of a server runs at a time: wait for that one to end, then try again",
+            ),
+            Self::Load => (
+                format!("a backup is being loaded into {subject} by {holder}"),
+                "one load into a server runs at a time: wait for that one to end, then try again",
+            ),
+        };
+        ProtectError::new(ErrorKind::Held, message).hint(hint)
+    }
+}
+
 /// A holder that just ended is given this long to be noticed.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 const ASK_EVERY: Duration = Duration::from_millis(50);
@@ -40,22 +79,25 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// Takes it, or says who holds it. `None` where the server has no such locks for us: the work goes on without, and a warning says so.
-    pub(crate) async fn take(context: &Context, source: &str, address: &ServerAddress) -> Result<Option<Self>> {
+    pub(crate) async fn take(
+        context: &Context,
+        alone: Alone,
+        subject: &str,
+        address: &ServerAddress,
+    ) -> Result<Option<Self>> {
         // Not the run's own: an interrupted backup holds the lock until the donor was told of the end.
         let open = async { Connection::open(address, &Cancel::new()).await };
         let mut connection = context.cancel.race(open).await??;
         connection.set_read_timeout(ANSWER_WAIT_MAX);
-        match context.cancel.race(lock(context, &mut connection)).await? {
+        match context.cancel.race(lock(context, alone, &mut connection)).await? {
             Ok(true) => {}
             Ok(false) => {
-                let holder = context.cancel.race(holder(&mut connection)).await??;
+                let holder = context.cancel.race(holder(alone, &mut connection)).await??;
                 connection.close().await;
-                let message = format!("source \"{source}\" is being backed up by {holder}");
-                return Err(ProtectError::new(ErrorKind::Held, message)
-                    .hint("one backup of a server runs at a time: wait for that one to end, then try again"));
+                return Err(alone.held(subject, &holder));
             }
             Err(error @ MysqlError::Server { .. }) => {
-                let message = format!("other backups of \"{source}\" cannot be kept away while this one runs: {error}");
+                let message = format!("{} cannot be kept away while this one runs: {error}", alone.others());
                 context.warn(message, Some("see to it that no other one is started".to_owned()));
                 connection.close().await;
                 return Ok(None);
@@ -63,7 +105,10 @@ impl Lease {
             Err(error) => return Err(error.into()),
         }
         let done = Cancel::new();
-        let keeper = spawn("hold the source", keep(context.clone(), connection, done.clone()));
+        let keeper = spawn(
+            "hold the server",
+            keep(context.clone(), alone, connection, done.clone()),
+        );
         Ok(Some(Self { done, keeper }))
     }
 
@@ -73,14 +118,14 @@ impl Lease {
     }
 }
 
-async fn lock(context: &Context, connection: &mut Connection) -> std::result::Result<bool, MysqlError> {
+async fn lock(context: &Context, alone: Alone, connection: &mut Connection) -> std::result::Result<bool, MysqlError> {
     let silence = SILENCE_MAX.as_secs();
     connection
         .execute(&format!("SET SESSION wait_timeout = {silence}"))
         .await?;
     let give_up_at = context.clock.elapsed() + WAIT_MAX;
     // Asked again and again instead of waited for: a holder takes a waiting statement for a long one and does not hold commits.
-    let ask = format!("SELECT GET_LOCK({}, 0)", quote_text(LOCK));
+    let ask = format!("SELECT GET_LOCK({}, 0)", quote_text(alone.lock()));
     while connection.value(&ask).await?.as_deref() != Some("1") {
         if context.clock.elapsed() > give_up_at {
             return Ok(false);
@@ -91,12 +136,12 @@ async fn lock(context: &Context, connection: &mut Connection) -> std::result::Re
 }
 
 /// Shows the server now and then that we live.
-async fn keep(context: Context, mut connection: Connection, done: Cancel) {
+async fn keep(context: Context, alone: Alone, mut connection: Connection, done: Cancel) {
     while done.race(context.clock.sleep(SIGN_EVERY)).await.is_ok() {
         match done.race(connection.execute("DO 0")).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                let message = format!("the lock that keeps other backups of this server away is lost: {error}");
+                let message = format!("the lock that keeps {} away is lost: {error}", alone.others());
                 context.warn(message, Some("see to it that no other one is started".to_owned()));
                 return;
             }
@@ -108,8 +153,8 @@ async fn keep(context: Context, mut connection: Connection, done: Cancel) {
 }
 
 /// Who holds the lock, as exactly as this account may see.
-async fn holder(connection: &mut Connection) -> std::result::Result<String, MysqlError> {
-    let lock = quote_text(LOCK);
+async fn holder(alone: Alone, connection: &mut Connection) -> std::result::Result<String, MysqlError> {
+    let lock = quote_text(alone.lock());
     let id = connection.value(&format!("SELECT IS_USED_LOCK({lock})")).await?;
     let Some(id) = id.and_then(|id| id.parse::<u64>().ok()) else {
         return Ok("another run, which has just ended".to_owned());

@@ -28,6 +28,7 @@ use self::stretch::{Stretch, TableKey, divide};
 use super::taken::Taken;
 use crate::context::Context;
 use crate::error::{ProtectError, Result};
+use crate::load::book::DATABASE as UNFINISHED_LOAD;
 use crate::position::Position;
 use crate::settings::{Engine, SourceSettings};
 
@@ -49,7 +50,11 @@ pub(crate) async fn take(
     facts: &Facts,
     writer: BackupWriter,
 ) -> Result<Taken> {
-    let chosen = |database: &str| source.databases.is_empty() || source.databases.iter().any(|name| name == database);
+    // What a load remembers of itself is not of the source.
+    let chosen = |database: &str| {
+        database != UNFINISHED_LOAD
+            && (source.databases.is_empty() || source.databases.iter().any(|name| name == database))
+    };
     let options = ReadOptions {
         connections: READERS + 1,
         hold_global: needs_global_lock(facts, &chosen).then_some(GLOBAL_LOCK_MAX),
@@ -115,7 +120,8 @@ fn needs_global_lock(facts: &Facts, chosen: &dyn Fn(&str) -> bool) -> bool {
         .any(|table| chosen(&table.schema) && !is_transactional(&table.engine))
 }
 
-fn is_transactional(engine: &str) -> bool {
+/// Whether rows of such a table can be undone.
+pub(crate) fn is_transactional(engine: &str) -> bool {
     ["InnoDB", "ROCKSDB", "TokuDB"]
         .iter()
         .any(|name| engine.eq_ignore_ascii_case(name))
