@@ -113,14 +113,15 @@ impl<'a> BackupReader<'a> {
         self.read_window(window, &write, &progress, cancel).await
     }
 
-    /// The bytes of one file from `start` to its last, in pieces of any size, a few ranges read ahead. A file with a stretch
-    /// of zeroes, which only a file system has, cannot be read so.
+    /// The bytes of one file from `start` to its last, in pieces of any size, a few ranges read ahead. Zeroes, which are
+    /// not stored, are given like the rest.
     pub fn stream(
         &self,
         file: usize,
         start: u64,
         cancel: &Cancel,
     ) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
+        let size = self.manifest.files.get(file).map_or(0, |file| file.size);
         let lists = match self.manifest.files.get(file).map(|file| &file.layout) {
             None => Vec::new(),
             Some(Layout::Inline(extents)) => vec![Listed::Here(extents.clone())],
@@ -136,23 +137,36 @@ impl<'a> BackupReader<'a> {
                         Listed::Here(extents) => extents,
                         Listed::Stored(list) => read_list(&repository, &list, &cancel).await?,
                     };
-                    let ranges = in_order(file, behind(extents, start))
-                        .into_iter()
-                        .map(Ok::<_, RepositoryError>);
-                    Ok::<_, RepositoryError>(futures_util::stream::iter(ranges))
+                    Ok::<_, RepositoryError>(Some(extents))
                 }
+            })
+            .chain(futures_util::stream::iter([Ok(None)]))
+            .scan(start, move |end, extents| {
+                let parts = extents.map(|extents| match extents {
+                    Some(extents) => in_order(file, behind(extents, start), end),
+                    None => zeroes(size.saturating_sub(*end)).collect(),
+                });
+                let parts =
+                    parts.map(|parts| futures_util::stream::iter(parts.into_iter().map(Ok::<_, RepositoryError>)));
+                futures_util::future::ready(Some(parts))
             })
             .try_flatten();
         let room = Arc::new(Semaphore::new(AHEAD_KIB_MAX as usize));
         ranges
             // In order, one after the other: what comes later never waits for room that is held by what comes earlier.
-            .and_then(move |range: Range| {
-                let (room, kib) = (Arc::clone(&room), range.opened_kib().min(AHEAD_KIB_MAX));
-                async move { Ok((range, room.acquire_many_owned(kib).await.ok())) }
+            .and_then(move |part: Part| {
+                let (room, kib) = (Arc::clone(&room), part.opened_kib().min(AHEAD_KIB_MAX));
+                async move { Ok((part, room.acquire_many_owned(kib).await.ok())) }
             })
-            .map_ok(move |(range, held)| {
+            .map_ok(move |(part, held)| {
                 let (repository, cancel) = (repository.clone(), cancel.clone());
-                async move { Ok((read_whole(&repository, range, &cancel).await?, held)) }
+                async move {
+                    let bytes = match part {
+                        Part::Stored(range) => read_whole(&repository, range, &cancel).await?,
+                        Part::Zeroes(length) => Bytes::from(vec![0; length as usize]),
+                    };
+                    Ok((bytes, held))
+                }
             })
             .try_buffered(RANGES_AHEAD)
             .map_ok(|(bytes, _held)| bytes)
@@ -203,11 +217,42 @@ fn behind(extents: Vec<Extent>, start: u64) -> Vec<Extent> {
     cut.collect()
 }
 
-/// Cuts extents into ranges without changing their order: as long as they follow each other in one pack.
-fn in_order(file: usize, extents: Vec<Extent>) -> Vec<Range> {
-    let mut ranges: Vec<Range> = Vec::new();
+/// What stands next in a file.
+enum Part {
+    Stored(Range),
+    /// So many of them.
+    Zeroes(u32),
+}
+
+impl Part {
+    fn opened_kib(&self) -> u32 {
+        match self {
+            Self::Stored(range) => range.opened_kib(),
+            Self::Zeroes(length) => length.div_ceil(1024),
+        }
+    }
+}
+
+/// Zeroes, not more at once than is read at once.
+fn zeroes(count: u64) -> impl Iterator<Item = Part> {
+    let most = u64::from(STREAM_RANGE_BYTES_MAX);
+    (0..count.div_ceil(most)).map(move |part| {
+        let left = (count - part * most).min(most);
+        Part::Zeroes(u32::try_from(left).unwrap_or(STREAM_RANGE_BYTES_MAX))
+    })
+}
+
+/// Cuts extents into ranges without changing their order: as long as they follow each other in one pack. `end` is where the last one
+/// ended; what lies between is zeroes.
+fn in_order(file: usize, extents: Vec<Extent>, end: &mut u64) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
     for extent in extents {
-        let Some(piece) = extent.chunk else { continue };
+        parts.extend(zeroes(extent.offset.saturating_sub(*end)));
+        *end = extent.offset + u64::from(extent.length);
+        let Some(piece) = extent.chunk else {
+            parts.extend(zeroes(u64::from(extent.length)));
+            continue;
+        };
         let (from, to) = (
             piece.location.offset,
             piece.location.offset.saturating_add(piece.location.stored),
@@ -219,8 +264,8 @@ fn in_order(file: usize, extents: Vec<Extent>) -> Vec<Range> {
             location: piece.location,
             skip: piece.skip,
         };
-        match ranges.last_mut() {
-            Some(range)
+        match parts.last_mut() {
+            Some(Part::Stored(range))
                 if range.pack == piece.location.pack
                     && from >= range.end
                     && from - range.end <= GAP_BYTES_MAX
@@ -229,15 +274,15 @@ fn in_order(file: usize, extents: Vec<Extent>) -> Vec<Range> {
                 range.end = to;
                 range.jobs.push(job);
             }
-            _ => ranges.push(Range {
+            _ => parts.push(Part::Stored(Range {
                 pack: piece.location.pack,
                 start: from,
                 end: to,
                 jobs: vec![job],
-            }),
+            })),
         }
     }
-    ranges
+    parts
 }
 
 async fn read_whole(repository: &Repository, range: Range, cancel: &Cancel) -> Result<Bytes> {

@@ -168,6 +168,14 @@ proptest! {
             let files = vec![(b"f".to_vec(), size as u64, content)];
             writer.finish(id(1), files, serde_json::Value::Null, |_| serde_json::Value::Null).await.unwrap();
             assert_eq!(restore(&repositories[0], 1).await.unwrap(), Files::from([("f".to_owned(), model)]));
+            // Read as a stream it is the same.
+            let manifest = repositories[0].manifest(&id(1), &Cancel::new()).await.unwrap();
+            let whole = restore(&repositories[0], 1).await.unwrap().remove("f").unwrap();
+            for start in [0, size / 3, size] {
+                let stream = BackupReader::new(&repositories[0], &manifest).stream(0, start as u64, &Cancel::new());
+                let parts: Vec<Bytes> = stream.try_collect().await.unwrap();
+                assert!(parts.concat() == whole[start..], "from {start}");
+            }
             assert!(!check(&repositories[0]).await.is_damaged());
         });
     }
