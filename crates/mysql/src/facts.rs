@@ -7,7 +7,7 @@ use crate::{Connection, Flavour, MysqlError, ServerVersion, variables};
 /// The server's own schemas.
 const SYSTEM_SCHEMAS: &str = "'mysql', 'sys', 'information_schema', 'performance_schema'";
 /// Everything about the copy and the log that may have to be recorded or checked.
-const VARIABLES: [&str; 32] = [
+const VARIABLES: [&str; 33] = [
     "binlog_expire_logs_seconds",
     "binlog_format",
     "binlog_row_image",
@@ -21,6 +21,7 @@ const VARIABLES: [&str; 32] = [
     "innodb_data_file_path",
     "innodb_data_home_dir",
     "innodb_directories",
+    "innodb_encrypt_log",
     "innodb_flush_log_at_trx_commit",
     "innodb_log_group_home_dir",
     "innodb_page_size",
@@ -132,6 +133,16 @@ impl Facts {
                 .await?;
             file_bytes = bytes.and_then(|bytes| bytes.parse().ok());
         }
+        if !is_mysql && sees_files {
+            encrypted_tablespaces = optional_names(
+                connection,
+                "SELECT NAME FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE ENCRYPTION_SCHEME <> 0 ORDER BY NAME",
+            )
+            .await?;
+            let sizes = "SELECT CAST(SUM(FILE_SIZE) AS UNSIGNED) FROM information_schema.INNODB_SYS_TABLESPACES";
+            let bytes = optional_names(connection, sizes).await?.unwrap_or_default();
+            file_bytes = bytes.first().and_then(|bytes| bytes.parse().ok());
+        }
         Ok(Self {
             version,
             variables,
@@ -172,6 +183,19 @@ impl Facts {
     pub fn data_bytes(&self) -> u64 {
         self.file_bytes
             .unwrap_or_else(|| self.tables.iter().map(|table| table.bytes).fold(0, u64::saturating_add))
+    }
+}
+
+/// The first column, or nothing where the server has no such table.
+async fn optional_names(connection: &mut Connection, sql: &str) -> Result<Option<Vec<String>>, MysqlError> {
+    match connection.query(sql).await {
+        Ok(rows) => Ok(Some(
+            rows.into_iter()
+                .filter_map(|row| row.text(0).map(std::borrow::Cow::into_owned))
+                .collect(),
+        )),
+        Err(MysqlError::Server { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

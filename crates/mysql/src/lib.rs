@@ -3,6 +3,7 @@
 //! Nothing here knows what the floors above keep or promise.
 
 mod address;
+mod backup_tool;
 mod client;
 mod clone;
 mod connection;
@@ -20,9 +21,12 @@ mod server;
 mod table_form;
 mod text_rows;
 mod throwaway;
+mod tool_requirements;
 mod wire;
+mod xbstream;
 
 pub use address::{ServerAddress, TlsMode};
+pub use backup_tool::{BackupTool, ToolRun};
 pub use client::{HOST_ATTRIBUTE, PID_ATTRIBUTE, PROGRAM_ATTRIBUTE, SINCE_ATTRIBUTE};
 pub use clone::{
     CloneEvent, CloneOptions, CloneState, CloneStream, DataBlock, DirectoryLayout, Disposition, FileChange,
@@ -47,4 +51,6 @@ pub use server::{Flavour, ServerVersion, variables};
 pub use table_form::{ColumnForm, LOAD_SESSION, READ_SESSION, TableForm};
 pub use text_rows::{TableDigest, TextRows};
 pub use throwaway::{ServerBinary, ThrowawayOptions, ThrowawayServer, processes_with};
+pub use tool_requirements::tool_requirements;
 pub use wire::response::{Executed, Row, Rows};
+pub use xbstream::{XbChunk, XbKind, XbPart, XbStream};

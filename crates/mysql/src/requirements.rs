@@ -240,7 +240,7 @@ fn optional_setting(
     requirement
 }
 
-fn none_of(name: &'static str, expected: &str, found: &[String], remedy: String) -> Requirement {
+pub(crate) fn none_of(name: &'static str, expected: &str, found: &[String], remedy: String) -> Requirement {
     let more = found.len().saturating_sub(NAMED_MAX);
     let mut actual = found.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
     if more > 0 {

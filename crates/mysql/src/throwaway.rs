@@ -18,7 +18,7 @@
 //! Dropped, the server is killed and its folder removed; what a killed process could not take away, the next start does.
 //! `stop` is the way to a directory another server may use.
 
-mod scratch;
+pub(crate) mod scratch;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -226,7 +226,7 @@ impl ThrowawayServer {
 }
 
 /// Nothing of our environment goes in: it may hold secrets, and a server reads some of it.
-fn clean_command(program: &Path) -> Command {
+pub(crate) fn clean_command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", SEARCH_PATH);
     command

@@ -1,7 +1,7 @@
-//! The folder a private server has for itself: its socket, its log, its temporary files.
+//! The folder a private server, or a backup tool, has for itself: its socket, its log, its temporary files.
 //!
 //! Its owner holds a lock on a file in it, and the lock dies with the owner. One that was killed leaves the folder behind, and often
-//! its server; the next one that makes such a folder takes both away. It knows them by the lock that nobody holds; a folder
+//! its server or tool; the next one that makes such a folder takes both away. It knows them by the lock that nobody holds; a folder
 //! without that file is not ours to judge.
 
 use std::ffi::OsStr;
@@ -37,14 +37,14 @@ const END_LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The server's own folder. Dropped, it is removed.
 #[derive(Debug)]
-pub(super) struct Scratch {
-    pub(super) path: PathBuf,
+pub(crate) struct Scratch {
+    pub(crate) path: PathBuf,
     /// Held while the owner lives.
     _lock: File,
 }
 
 impl Scratch {
-    pub(super) fn create(parent: &Path, owner: Option<&str>) -> Result<Self, MysqlError> {
+    pub(crate) fn create(parent: &Path, owner: Option<&str>) -> Result<Self, MysqlError> {
         let file_error = |step, path: &Path, source| MysqlError::File {
             step,
             path: path.to_owned(),
@@ -83,11 +83,11 @@ impl Scratch {
         ))
     }
 
-    pub(super) fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.path.join(SOCKET)
     }
 
-    pub(super) fn create_log(&self) -> Result<File, MysqlError> {
+    pub(crate) fn create_log(&self) -> Result<File, MysqlError> {
         let path = self.path.join(LOG_NAME);
         let created = File::options().create_new(true).append(true).mode(0o600).open(&path);
         created.map_err(|source| MysqlError::File {
@@ -97,7 +97,7 @@ impl Scratch {
         })
     }
 
-    pub(super) fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let read = || {
             let mut file = File::open(self.path.join(LOG_NAME)).ok()?;
             let length = file.metadata().ok()?.len();
@@ -137,7 +137,7 @@ fn lock_living(folder: &Path) -> std::io::Result<Option<File>> {
 
 /// Takes away what dead owners of this user left in `parent`: their servers, which nobody else would end, and their folders.
 /// What cannot be taken away stays: it is in nobody's way.
-pub(super) async fn sweep(parent: &Path, cancel: &Cancel) -> Result<(), Cancelled> {
+pub(crate) async fn sweep(parent: &Path, cancel: &Cancel) -> Result<(), Cancelled> {
     let Ok(entries) = std::fs::read_dir(parent) else {
         return Ok(());
     };
@@ -181,9 +181,16 @@ fn lock_dead(folder: &Path) -> Option<File> {
     (ours && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()).then_some(file)
 }
 
-/// Servers that were started with the socket in this folder.
+/// Servers that were started with the socket in this folder, and tools that were started with the folder as their target.
 fn servers_of(folder: &Path) -> Vec<Pid> {
-    processes_with(&format!("--socket={}", folder.join(SOCKET).display()))
+    let mut found = processes_with(&format!("--socket={}", folder.join(SOCKET).display()));
+    found.extend(processes_with(&tool_argument(folder)));
+    found
+}
+
+/// The argument by which a backup tool that was left behind is known.
+pub(crate) fn tool_argument(folder: &Path) -> String {
+    format!("--target-dir={}", folder.display())
 }
 
 /// Processes that have exactly this among their arguments.
