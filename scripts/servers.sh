@@ -278,10 +278,23 @@ provide() {
 			with_lock servers prefix_of "$name" >&2
 		fi
 	fi
+	provided=$found
+	printf 'export %s=%q\n' "$variable" "$found"
+}
+
+# beside VARIABLE PROGRAM: prints the export line of a tool that came with the server provided last.
+beside() {
+	local variable=$1 program=$2 found=${!1:-}
+	if [[ -z $found ]]; then
+		found=${provided%/*}/$program
+		[[ -x $found ]] || found=$(command -v "$program") || die "there is no $program for $provided"
+	fi
+	[[ -x $found ]] || die "$variable names $found, which is not a program"
 	printf 'export %s=%q\n' "$variable" "$found"
 }
 
 provide BALLAST_MYSQLD mysql mysqld mysql_in_path
-provide BALLAST_MARIADBD mariadb mariadbd in_path mariadbd MariaDB mariadb mariadb-dump
+provide BALLAST_MARIADBD mariadb mariadbd in_path mariadbd MariaDB mariadb mariadb-dump mariadb-backup mbstream
+beside BALLAST_MARIADB_BACKUP mariadb-backup
 provide BALLAST_REDIS_SERVER redis redis-server in_path redis-server '^Redis server' redis-cli
 provide BALLAST_VALKEY_SERVER valkey valkey-server in_path valkey-server 'alkey' valkey-cli

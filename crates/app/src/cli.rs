@@ -183,7 +183,7 @@ pub(crate) struct RestoreArgs {
     /// Print the plan and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// The server that proves the restore [default: $BALLAST_MYSQLD, mysqld in $PATH or /usr/sbin]
+    /// The server that proves the restore [default: $BALLAST_MYSQLD or $BALLAST_MARIADBD, mysqld or mariadbd in $PATH or /usr/sbin]
     #[arg(long, value_name = "PATH")]
     pub(crate) mysqld: Option<PathBuf>,
 }

@@ -80,6 +80,7 @@ pub(crate) struct Source {
     pub(crate) databases: Vec<String>,
     pub(crate) expect: Vec<TablePattern>,
     pub(crate) engine: Engine,
+    pub(crate) tool: Option<PathBuf>,
 }
 
 /// Why there is no configuration.

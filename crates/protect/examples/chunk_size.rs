@@ -16,7 +16,7 @@ use std::sync::Arc;
 use ballast_base::{Cancel, Secret, SystemClock};
 use ballast_protect::{
     BackupOutcome, Context, Engine, Event, KeyMaterial, Observer, Progress, RepositorySettings, SourceKind,
-    SourceSettings, Vault, backup_in_pieces,
+    SourceSettings, ToolPlaces, Vault, backup_in_pieces,
 };
 use ballast_storage::StorageSettings;
 use ballast_testkit::dataset::Donor;
@@ -97,6 +97,7 @@ async fn backup(donor: &Donor, folder: &Path, piece_bytes: usize) -> BackupOutco
         databases: Vec::new(),
         expect: Vec::new(),
         engine: Engine::Physical,
+        tools: ToolPlaces::default(),
     };
     let key = KeyMaterial::KeyFile(Secret::new("5a".repeat(32)));
     let repositories = std::slice::from_ref(&repository);

@@ -11,7 +11,7 @@ use crate::mysql::lease::{Alone, Lease};
 use crate::mysql::pieces::PIECE_BYTES;
 use crate::mysql::preflight::{address, preflight};
 use crate::mysql::taken::Taken;
-use crate::mysql::{logical, physical};
+use crate::mysql::{external, logical, physical};
 use crate::settings::{Engine, SourceKind, SourceSettings};
 use crate::vault::{LostRepository, Vault};
 
@@ -87,6 +87,10 @@ async fn backup_held(
         Engine::Logical => {
             let take = logical::take(context, source, address, facts, writer);
             steps.run("rows", Box::pin(take)).await?
+        }
+        Engine::External => {
+            let take = external::take(context, source, address, facts, writer, piece_bytes);
+            steps.run("copy", Box::pin(take)).await?
         }
         _ => {
             let take = physical::take(context, address, facts, writer, piece_bytes);

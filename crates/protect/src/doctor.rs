@@ -2,12 +2,13 @@
 
 use ballast_mysql::{
     Connection, Facts, Requirement, ServerAddress, Severity as RequirementSeverity, clone_requirements,
-    log_requirements,
+    log_requirements, tool_requirements,
 };
 
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result, chain};
 use crate::mysql::commit_pause::read_tables;
+use crate::mysql::external::tools;
 use crate::mysql::preflight::{address, is_another_kind};
 use crate::settings::{Engine, KeyMaterial, RepositorySettings, SourceKind, SourceSettings};
 use crate::vault::Vault;
@@ -139,6 +140,18 @@ async fn look_at_mysql(context: &Context, source: &SourceSettings) -> Result<Vec
         Vec::new()
     } else {
         clone_requirements(&facts)
+    };
+    let cloned = if source.engine == Engine::External {
+        match tools::find(context, &source.tools, facts.version.flavour).await {
+            Ok(tool) => tool_requirements(&facts, &tool),
+            Err(error) => {
+                let error = stopped(error)?;
+                findings.push(unusable("backup tool", &source.name, "it is there", &error));
+                Vec::new()
+            }
+        }
+    } else {
+        cloned
     };
     let requirements = cloned.into_iter().chain(log_requirements(&facts));
     findings.extend(requirements.map(|requirement| from_requirement(source, requirement)));

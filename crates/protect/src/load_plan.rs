@@ -186,6 +186,15 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
     let from = vault
         .named(backup.repositories.first().map_or("", String::as_str))?
         .clone();
+    if backup.engine == Some(Engine::External) {
+        let message = format!(
+            "backup \"{}\" is a backup tool's, and holds files and no rows",
+            backup.id
+        );
+        return Err(ProtectError::usage(message).hint(
+            "restore it to a directory with --to datadir:PATH and start a server there; or choose a logical backup with --backup ID",
+        ));
+    }
     if backup.engine != Some(Engine::Logical) {
         let message = format!(
             "backup \"{}\" holds files, and this version loads rows only into a running server",

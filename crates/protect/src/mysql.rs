@@ -1,6 +1,7 @@
 //! What is promised for MySQL, engine by engine.
 
 pub(crate) mod commit_pause;
+pub(crate) mod external;
 pub(crate) mod lease;
 pub(crate) mod leftover;
 pub(crate) mod logical;

@@ -2,7 +2,9 @@
 //! data directory; it moves to its place only after the proof, and it is taken away when anything fails.
 
 mod place;
+mod unpack;
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ballast_base::{Clock, Task, run_blocking, spawn};
-use ballast_mysql::{DirectoryLayout, FileKind, FilePath, LayoutFile};
+use ballast_mysql::{DirectoryLayout, FileKind, FilePath, Flavour, LayoutFile};
 use ballast_repository::{BackupId, BackupReader};
 use jiff::Timestamp;
 
 use self::place::{Place, failed, private_dir, sync_tree};
 use crate::context::{Context, StepTime};
 use crate::error::{ErrorKind, ProtectError, Result};
+use crate::mysql::external;
 use crate::mysql::proof::{self, Proof, Proved};
 use crate::mysql::record::PhysicalRecord;
 use crate::position::Position;
@@ -59,7 +62,7 @@ pub struct Expected {
 /// Restores, proves, and only then puts the directory in its place.
 pub async fn restore(context: &Context, plan: RestorePlan) -> Result<RestoreOutcome> {
     let place = Place::prepare(context, &plan).await?;
-    match carry_out(context, &plan, &place).await {
+    match Box::pin(carry_out(context, &plan, &place)).await {
         Ok(outcome) => Ok(outcome),
         Err(error) => {
             place.clear(context);
@@ -71,14 +74,18 @@ pub async fn restore(context: &Context, plan: RestorePlan) -> Result<RestoreOutc
 async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Result<RestoreOutcome> {
     let mut steps = context.steps();
     let mut early = WriteOut::start(Arc::clone(&context.clock), place.unfinished.clone());
-    let record = steps.run("download", download(context, plan, place)).await?;
-    early.all_there();
-    let proved = steps
-        .run(
-            "prove",
-            proof::prove(context, plan, &record, &place.unfinished, &place.outside),
-        )
-        .await?;
+    let (proved, settings) = if let Some(tool) = &plan.tool {
+        let record = steps.run("unpack", unpack::unpack(context, plan, tool, place)).await?;
+        let reached = steps.run("prepare", unpack::prepare(context, tool, place)).await?;
+        early.all_there();
+        let prove = external::proof::prove(context, plan, &record, &place.unfinished, reached);
+        (steps.run("prove", prove).await?, record.settings)
+    } else {
+        let record = steps.run("download", download(context, plan, place)).await?;
+        early.all_there();
+        let prove = proof::prove(context, plan, &record, &place.unfinished, &place.outside);
+        (steps.run("prove", prove).await?, record.settings)
+    };
     early.end().await?;
     if !proved.proof.holds() {
         return Err(unproved(plan, &proved));
@@ -97,7 +104,7 @@ async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Resu
             position: plan.backup.position.clone(),
         },
         proof: proved.proof,
-        start_command: start_command(plan, &record, &place.outside),
+        start_command: start_command(plan, &settings, &place.outside),
         ownership: ownership(plan, &place.outside),
         steps,
         seconds,
@@ -283,18 +290,22 @@ fn ownership(plan: &RestorePlan, outside: &Path) -> String {
     command
 }
 
-fn start_command(plan: &RestorePlan, record: &PhysicalRecord, outside: &Path) -> String {
+fn start_command(plan: &RestorePlan, settings: &BTreeMap<String, String>, outside: &Path) -> String {
     const USUAL: [(&str, &str); 3] = [
         ("innodb_page_size", "16384"),
         ("innodb_data_file_path", "ibdata1:12M:autoextend"),
         ("lower_case_table_names", "0"),
     ];
-    let mut command = format!("mysqld --user=mysql --datadir={}", shell_word(&plan.target));
+    let server = match plan.binary.version.flavour {
+        Flavour::MariaDb => "mariadbd",
+        Flavour::Mysql | Flavour::Percona => "mysqld",
+    };
+    let mut command = format!("{server} --user=mysql --datadir={}", shell_word(&plan.target));
     if outside.exists() {
         command.push_str(&format!(" --innodb-directories={}", shell_word(outside)));
     }
     for (name, usual) in USUAL {
-        if let Some(value) = record.settings.get(name).filter(|value| *value != usual) {
+        if let Some(value) = settings.get(name).filter(|value| *value != usual) {
             command.push_str(&format!(
                 " --{}={}",
                 name.replace('_', "-"),

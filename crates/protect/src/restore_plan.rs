@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ballast_base::Secret;
-use ballast_mysql::{ServerAddress, ServerBinary};
+use ballast_mysql::{BackupTool, Flavour, ServerAddress, ServerBinary, ServerVersion};
 use ballast_repository::{BackupId, Repository};
 
 use crate::catalog::{BackupState, BackupSummary, list};
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
 use crate::load_plan::Rename;
+use crate::mysql::external::tools;
 use crate::pattern::TablePattern;
-use crate::settings::Engine;
+use crate::settings::{Engine, ToolPlaces};
 use crate::vault::{Vault, real_path};
 
 /// A restore keeps what is not finished in a folder of this name in its target. Not a hidden one: the server does not look for
@@ -36,6 +37,10 @@ pub struct RestoreRequest {
     pub replace: bool,
     /// The server program that recovers the copy and proves it.
     pub mysqld: Option<PathBuf>,
+    /// The same for a copy of MariaDB.
+    pub mariadbd: Option<PathBuf>,
+    /// The tool that unpacks what a tool has backed up.
+    pub tools: ToolPlaces,
     /// These tables and no others; empty means all.
     pub only: Vec<TablePattern>,
     pub rename: Vec<Rename>,
@@ -87,6 +92,9 @@ pub struct RestorePlan {
     pub mysqld: PathBuf,
     #[serde(skip)]
     pub(crate) binary: ServerBinary,
+    /// Of a backup by the external engine.
+    #[serde(skip)]
+    pub(crate) tool: Option<BackupTool>,
     #[serde(skip)]
     pub(crate) from: Repository,
 }
@@ -123,6 +131,10 @@ impl RestorePlan {
                 format!("{} ({})", self.mysqld.display(), self.binary.version.text),
             ),
         ];
+        if let Some(tool) = &self.tool {
+            let text = format!("{} ({})", tool.path.display(), tool.version);
+            lines.push(("prepared by".to_owned(), text));
+        }
         if !self.replaces.is_empty() {
             lines.push(("removes".to_owned(), self.replaces.join(", ")));
         }
@@ -139,7 +151,7 @@ pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreReq
         return Err(ProtectError::usage(
             "--only and --rename choose tables for a running server; a directory is restored whole",
         )
-        .hint("restore to --to mysql://USER@HOST:PORT"));
+        .hint("restore to --to mysql://USER@HOST:PORT, from a backup of rows (--engine logical)"));
     }
     let backups = list(context, vault, Some(&request.source)).await?;
     let backup = choose(context, request, backups)?;
@@ -167,7 +179,12 @@ pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreReq
         ))
         .hint("make room, or restore to another volume"));
     }
-    let binary = binary(context, request, &from, &backup).await?;
+    let donor = donor(context, &from, &backup).await?;
+    let binary = binary(context, request, &donor).await?;
+    let tool = match backup.engine {
+        Some(Engine::External) => Some(tool(context, request, &donor).await?),
+        _ => None,
+    };
     let (repository, mysqld) = (from.name().to_owned(), binary.path.clone());
     Ok(RestorePlan {
         backup,
@@ -178,6 +195,7 @@ pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreReq
         bytes_free,
         mysqld,
         binary,
+        tool,
         from,
     })
 }
@@ -320,37 +338,55 @@ fn free_bytes(target: &Path) -> Result<u64> {
     Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
 }
 
-/// The server program; it must be of the donor's release series.
-async fn binary(
-    context: &Context,
-    request: &RestoreRequest,
-    from: &Repository,
-    backup: &BackupSummary,
-) -> Result<ServerBinary> {
-    let Some(path) = &request.mysqld else {
-        return Err(
-            ProtectError::usage("a restore boots a private mysqld on the copy, and none was found")
-                .hint("install MySQL of the source's series, or name one with --mysqld PATH or BALLAST_MYSQLD"),
-        );
-    };
-    let binary = ServerBinary::probe(path, &context.cancel).await?;
+/// What the backup was taken of.
+async fn donor(context: &Context, from: &Repository, backup: &BackupSummary) -> Result<ServerVersion> {
     let id =
         BackupId::parse(&backup.id).ok_or_else(|| ProtectError::usage(format!("\"{}\" is no backup id", backup.id)))?;
     let facts = from.facts(&id, &context.cancel).await?.facts;
-    let donor = facts
-        .get("server_version")
-        .and_then(serde_json::Value::as_str)
-        .unwrap_or_default();
-    let series = |text: &str| text.split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
-    if series(donor) != series(&binary.version.text) {
+    let text = facts.get("server_version").and_then(serde_json::Value::as_str);
+    ServerVersion::parse(text.unwrap_or_default(), "").ok_or_else(|| {
+        ProtectError::failed(format!("backup \"{id}\" does not say of what server it is"))
+            .hint("use the version of ballast that wrote it, or a later one")
+    })
+}
+
+/// The server program; it must be of the donor's release series.
+async fn binary(context: &Context, request: &RestoreRequest, donor: &ServerVersion) -> Result<ServerBinary> {
+    let (named, name, variable) = match donor.flavour {
+        Flavour::MariaDb => (&request.mariadbd, "mariadbd", "BALLAST_MARIADBD"),
+        Flavour::Mysql | Flavour::Percona => (&request.mysqld, "mysqld", "BALLAST_MYSQLD"),
+    };
+    let Some(path) = named else {
+        let message = format!("a restore boots a private {name} on the copy, and none was found");
+        return Err(ProtectError::usage(message).hint(format!(
+            "install the server in the source's series, or name one with --mysqld PATH or {variable}"
+        )));
+    };
+    let binary = ServerBinary::probe(path, &context.cancel).await?;
+    if !donor.same_series(&binary.version) {
         return Err(ProtectError::usage(format!(
-            "the backup is of MySQL {donor} and \"{}\" is {}",
+            "the backup is of {donor} and \"{}\" is {}",
             path.display(),
             binary.version.text
         ))
-        .hint("name a mysqld of the same release series with --mysqld PATH"));
+        .hint(format!("name a {name} of the same release series with --mysqld PATH")));
     }
     Ok(binary)
+}
+
+/// The tool that unpacks and prepares; it must be of the donor's release series too.
+async fn tool(context: &Context, request: &RestoreRequest, donor: &ServerVersion) -> Result<BackupTool> {
+    let tool = tools::find(context, &request.tools, donor.flavour).await?;
+    if !donor.same_series(&tool.version) {
+        let message = format!(
+            "the backup is of {donor} and \"{}\" is of {}",
+            tool.path.display(),
+            tool.version
+        );
+        return Err(ProtectError::usage(message)
+            .hint("install the tool of the same release series, or name it in the source with: tool = \"PATH\""));
+    }
+    Ok(tool)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What the program hands down from its configuration: typed, checked, with every secret already read.
 
+use std::path::PathBuf;
+
 use ballast_base::Secret;
 use ballast_storage::StorageSettings;
 
@@ -33,6 +35,17 @@ pub struct SourceSettings {
     /// Tables that must be in a backup for it to be good.
     pub expect: Vec<TablePattern>,
     pub engine: Engine,
+    /// Of the external engine.
+    pub tools: ToolPlaces,
+}
+
+/// Where the backup tool of the external engine is looked for.
+#[derive(Debug, Clone, Default)]
+pub struct ToolPlaces {
+    /// This one and no other.
+    pub named: Option<PathBuf>,
+    /// Those of `PATH`.
+    pub folders: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

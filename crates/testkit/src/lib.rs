@@ -6,7 +6,7 @@
 //!
 //! - [`servers::MysqlServer`]`::start(MysqlOptions)` or `::start_on(datadir, MysqlOptions)`; then `sql(text)` gives rows of
 //!   `Option<String>`, `try_sql`, `sql_as(user, password, text)`, `value(text)` gives one field, `create_user(name, password,
-//!   grants)`, `url(user)`, `port()`, `socket()`, `datadir()`, `outside_dir()`, `ca()`, `program()`, `client_program("mysqldump")`,
+//!   grants)`, `url(user)`, `port()`, `socket()`, `datadir()`, `outside_dir()`, `ca()`, `program()`, `client_program("mysqldump")`, `backup_tool()`,
 //!   `version()`, `gtid_executed()`, `flavour()`, `pid()`, `is_running()`, `log_tail()`, `stop()`, `kill()`, `restart()`. `root` has
 //!   no password at `localhost` (socket) and `127.0.0.1`. [`servers::MysqlOptions`] has `flavour`, `args`, `tls`, `binlog`, `gtid`,
 //!   `durable`, `clone_plugin`, `buffer_pool_mib`, `redo_mib`, and the helpers `mariadb()` and `arg("--…")`.

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use ballast_base::{Secret, format_duration};
 use ballast_protect::{
-    LoadOutcome, RestoreOutcome, RestoreRequest, RestoreTarget, TablePattern, Vault, load, plan_load, plan_restore,
-    restore,
+    LoadOutcome, RestoreOutcome, RestoreRequest, RestoreTarget, TablePattern, ToolPlaces, Vault, load, plan_load,
+    plan_restore, restore,
 };
 
 use super::{Result, Run};
 use crate::cli::RestoreArgs;
 use crate::config::Config;
-use crate::config::environment::{find_program, variable};
+use crate::config::environment::{find_program, program_folders, variable};
 use crate::exit::{AppError, DONE, PARTIAL};
 
 pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
@@ -29,6 +29,14 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
             .iter()
             .map(|text| text.parse())
             .collect::<std::result::Result<_, _>>()?,
+        // The source may be gone from the configuration; its backups are not.
+        tools: match config.source(&args.source) {
+            Ok(source) => source.described().tools,
+            Err(_) => ToolPlaces {
+                named: None,
+                folders: program_folders(),
+            },
+        },
         source: args.source,
         target,
         backup: args.backup,
@@ -38,6 +46,7 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
             .map(|repository| (repository.name.clone(), repository.url.clone()))
             .collect(),
         replace: args.replace,
+        mariadbd: mariadb(args.mysqld.clone())?,
         mysqld: server(args.mysqld)?,
     };
     let vault = match &args.from_repository {
@@ -110,16 +119,28 @@ async fn target_password(run: &Run, config: &Config, args: &RestoreArgs) -> Resu
 
 /// The server that proves the restore. One that was named must be there; none at all is for the plan to refuse.
 fn server(named: Option<PathBuf>) -> Result<Option<PathBuf>> {
-    let Some(file) = named.or_else(|| variable("BALLAST_MYSQLD").map(PathBuf::from)) else {
-        return Ok(find_program("mysqld"));
-    };
+    match named.or_else(|| variable("BALLAST_MYSQLD").map(PathBuf::from)) {
+        Some(file) => there(file),
+        None => Ok(find_program("mysqld")),
+    }
+}
+
+/// The same for a copy of MariaDB, which some installations know by the other's name.
+fn mariadb(named: Option<PathBuf>) -> Result<Option<PathBuf>> {
+    match named.or_else(|| variable("BALLAST_MARIADBD").map(PathBuf::from)) {
+        Some(file) => there(file),
+        None => Ok(find_program("mariadbd").or_else(|| find_program("mysqld"))),
+    }
+}
+
+fn there(file: PathBuf) -> Result<Option<PathBuf>> {
     if file.is_file() {
         return Ok(Some(file));
     }
     let message = format!("there is no server \"{}\"", file.display());
     Err(AppError::Usage {
         message,
-        hint: Some("--mysqld PATH, or BALLAST_MYSQLD, must be the path of a mysqld".to_owned()),
+        hint: Some("--mysqld PATH, BALLAST_MYSQLD or BALLAST_MARIADBD must be the path of a server program".to_owned()),
     })
 }
 

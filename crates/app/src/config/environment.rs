@@ -13,9 +13,13 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 
 /// A program by its name: in `PATH`, then where servers lie.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let mut files = program_folders().into_iter().map(|folder| folder.join(name));
+    files.find(|file| file.is_file())
+}
+
+/// Where programs are looked for, in this order.
+pub(crate) fn program_folders() -> Vec<PathBuf> {
     let path = variable("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(SERVER_FOLDERS.map(PathBuf::from))
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
+    let folders = std::env::split_paths(&path).chain(SERVER_FOLDERS.map(PathBuf::from));
+    folders.collect()
 }

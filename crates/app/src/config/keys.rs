@@ -182,6 +182,11 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     default("source.engine", Kind::Choice(&ENGINES), "auto", "how a backup is taken"),
     key(
+        "source.tool",
+        Kind::Text,
+        "the backup tool of engine external: path of mariadb-backup or xtrabackup; found in PATH if absent",
+    ),
+    key(
         "source.backup",
         Kind::Table,
         "when backups are taken and how long they are kept",

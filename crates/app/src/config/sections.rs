@@ -24,7 +24,7 @@ const STORE_KEYS: [&str; 7] = [
     "insecure",
 ];
 /// The keys of a source that only MySQL has.
-const MYSQL_KEYS: [&str; 3] = ["databases", "expect", "engine"];
+const MYSQL_KEYS: [&str; 4] = ["databases", "expect", "engine", "tool"];
 const FOR_MYSQL: &str = "is for sources of kind \"mysql\"";
 
 /// Reads the whole text. `file` is where it came from: paths in it count from that folder.
@@ -205,6 +205,7 @@ impl Draft {
         } else {
             mysql_options(section)
         };
+        let tool = section.text("tool").map(|found| self.path(found.value));
         section.section("backup", |backup| {
             backup.checked("schedule", cron::check);
             backup.duration("keep");
@@ -229,6 +230,7 @@ impl Draft {
                 databases,
                 expect,
                 engine,
+                tool,
             };
             self.sources.borrow_mut().push(source);
         }

@@ -1,10 +1,10 @@
 //! From the configuration to the settings of the floors below, with the secrets a verb needs read.
 
 use ballast_base::{Secret, SecretError, SecretRef};
-use ballast_protect::{KeyMaterial, RepositorySettings, SourceSettings};
+use ballast_protect::{KeyMaterial, RepositorySettings, SourceSettings, ToolPlaces};
 use ballast_storage::StorageSettings;
 
-use super::environment::variable;
+use super::environment::{program_folders, variable};
 use super::reader::nearest;
 use super::{Config, KeyRef, Repository, Source};
 use crate::exit::AppError;
@@ -79,6 +79,10 @@ impl Source {
             databases: self.databases.clone(),
             expect: self.expect.clone(),
             engine: self.engine,
+            tools: ToolPlaces {
+                named: self.tool.clone(),
+                folders: program_folders(),
+            },
         }
     }
 }

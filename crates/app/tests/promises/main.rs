@@ -8,6 +8,7 @@
 )]
 
 mod damage;
+mod external;
 mod faults;
 mod load_again;
 mod logical;

@@ -14,11 +14,11 @@ use crate::error::{ErrorKind, ProtectError, Result};
 const END_WAIT_MAX: Duration = Duration::from_secs(10);
 const END_LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Ends every server that was started on `directory`, which is a restore's own unfinished folder. A process counts only if one
-/// of its arguments is exactly this data directory.
+/// Ends every server and every backup tool that was started on `directory`, which is a restore's own unfinished folder. A process
+/// counts only if one of its arguments is exactly this directory.
 pub(crate) async fn end_servers(context: &Context, directory: &Path) -> Result<()> {
-    let argument = format!("--datadir={}", directory.display());
-    for pid in processes_with(&argument) {
+    let arguments = ["--datadir=", "--target-dir="].map(|option| format!("{option}{}", directory.display()));
+    for pid in arguments.iter().flat_map(|argument| processes_with(argument)) {
         context.warn(
             format!(
                 "ending the private server (pid {}) that an interrupted restore left",

@@ -2,8 +2,10 @@
 
 use ballast_mysql::{
     Connection, Facts, Requirement, ServerAddress, Severity as RequirementSeverity, clone_requirements,
+    tool_requirements,
 };
 
+use super::external::tools;
 use crate::context::Context;
 use crate::error::{ProtectError, Result};
 use crate::settings::{Engine, SourceSettings};
@@ -29,20 +31,26 @@ pub(crate) async fn preflight(
     let mut connection = Connection::open(address, &context.cancel).await?;
     let facts = Facts::read(&mut connection).await?;
     connection.close().await;
-    let lacking: Vec<Requirement> = clone_requirements(&facts)
-        .into_iter()
-        .filter(|requirement| !requirement.ok && requirement.severity == RequirementSeverity::Must)
-        .collect();
+    let lacking = unmet(clone_requirements(&facts));
     match source.engine {
         Engine::Logical => Ok((facts, Engine::Logical)),
         Engine::External => {
-            let message = format!("source \"{}\": this version has no external engine", source.name);
-            Err(ProtectError::usage(message).hint("write engine = \"physical\" or \"logical\", or leave it out"))
+            let tool = tools::find(context, &source.tools, facts.version.flavour).await?;
+            match unmet(tool_requirements(&facts, &tool)) {
+                lacking if lacking.is_empty() => Ok((facts, Engine::External)),
+                lacking => Err(refusal(source, &format!("backed up by {}", tool.name()), &lacking)),
+            }
         }
         Engine::Auto | Engine::Physical if lacking.is_empty() => Ok((facts, Engine::Physical)),
         Engine::Auto if is_another_kind(&facts) => Ok((facts, Engine::Logical)),
-        Engine::Auto | Engine::Physical => Err(refusal(source, &lacking)),
+        Engine::Auto | Engine::Physical => Err(refusal(source, "copied physically", &lacking)),
     }
+}
+
+fn unmet(list: Vec<Requirement>) -> Vec<Requirement> {
+    list.into_iter()
+        .filter(|requirement| !requirement.ok && requirement.severity == RequirementSeverity::Must)
+        .collect()
 }
 
 /// A server that can never be copied physically. One that could be, and lacks something, is told what: rows alone would
@@ -51,7 +59,7 @@ pub(crate) fn is_another_kind(facts: &Facts) -> bool {
     clone_requirements(facts).first().is_some_and(|version| !version.ok)
 }
 
-fn refusal(source: &SourceSettings, lacking: &[Requirement]) -> ProtectError {
+fn refusal(source: &SourceSettings, how: &str, lacking: &[Requirement]) -> ProtectError {
     let problems: Vec<_> = lacking
         .iter()
         .map(|requirement| {
@@ -63,7 +71,7 @@ fn refusal(source: &SourceSettings, lacking: &[Requirement]) -> ProtectError {
         .collect();
     let remedies: Vec<_> = lacking.iter().map(|requirement| requirement.remedy.clone()).collect();
     ProtectError::failed(format!(
-        "source \"{}\" cannot be copied physically: {}",
+        "source \"{}\" cannot be {how}: {}",
         source.name,
         problems.join("; ")
     ))

@@ -1,6 +1,6 @@
 //! Proves a restored directory: a private server recovers it, and must be at the recorded position, with every recorded table there and readable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,7 +32,7 @@ const COUNTERS: usize = 4;
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Proof {
     /// The server reached the recorded position: the very one, or, where only bounds are known, one within them. `None` where
-    /// rows went into a running server, which has a position of its own.
+    /// rows went into a running server, which has a position of its own, and where it is the word of an external tool.
     pub position_equal: Option<bool>,
     pub tables_expected: u64,
     pub tables_found: u64,
@@ -70,14 +70,7 @@ pub(crate) async fn prove(
     if outside.exists() {
         settings.insert("innodb_directories".to_owned(), outside.display().to_string());
     }
-    let options = ThrowawayOptions {
-        settings,
-        run_as: rustix::process::geteuid().is_root().then(|| "root".to_owned()),
-        start_wait: START_WAIT_MAX,
-        stop_wait: STOP_WAIT_MAX,
-        ..ThrowawayOptions::new(directory.to_owned())
-    };
-    let server = ThrowawayServer::start(&plan.binary, options, &context.cancel).await?;
+    let server = ThrowawayServer::start(&plan.binary, options(directory, settings), &context.cancel).await?;
     let position = reached(context, server.address(), directory).await?;
     let position_equal = plan
         .backup
@@ -111,6 +104,17 @@ pub(crate) async fn prove(
         rows,
     };
     Ok(Proved { proof, position })
+}
+
+/// How a private server is started on a copy.
+pub(crate) fn options(directory: &Path, settings: BTreeMap<String, String>) -> ThrowawayOptions {
+    ThrowawayOptions {
+        settings,
+        run_as: rustix::process::geteuid().is_root().then(|| "root".to_owned()),
+        start_wait: START_WAIT_MAX,
+        stop_wait: STOP_WAIT_MAX,
+        ..ThrowawayOptions::new(directory.to_owned())
+    }
 }
 
 /// The executed set, and the file and offset that the recovery found in the copy.
@@ -157,7 +161,7 @@ fn agree(recorded: &Position, reached: &Position) -> bool {
 }
 
 /// Counts the rows of every table, a few at once. Gives the sum, and what could not be counted.
-async fn count(
+pub(crate) async fn count(
     context: &Context,
     address: &ServerAddress,
     tables: &BTreeSet<(String, String)>,

@@ -301,6 +301,12 @@ impl MysqlServer {
         find::client_beside(&self.program, name)
     }
 
+    /// MariaDB's backup tool: the `BALLAST_MARIADB_BACKUP` variable, then as a client program.
+    pub fn backup_tool(&self) -> PathBuf {
+        let named = std::env::var_os("BALLAST_MARIADB_BACKUP").filter(|value| !value.is_empty());
+        named.map_or_else(|| self.client_program("mariadb-backup"), PathBuf::from)
+    }
+
     /// The server's version as it says it, such as `9.7.4-2`.
     pub fn version(&self) -> String {
         self.value("SELECT VERSION()")
