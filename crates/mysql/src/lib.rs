@@ -22,6 +22,7 @@ mod table_form;
 mod text_rows;
 mod throwaway;
 mod tool_requirements;
+mod value_digest;
 mod wire;
 mod xbstream;
 
@@ -43,14 +44,15 @@ pub use page::{BadPage, ChecksumAlgorithm, PageChecker};
 pub use requirements::{Requirement, Severity, clone_requirements, log_requirements};
 pub use rows::{ROW_BYTES_MAX, RowBatch, RowPacket, RowStream};
 pub use schema::{
-    Account, AccountKind, ColumnSchema, Creation, Database, Event, Generated, KeyPart, LeftOut, Library, Naming,
-    ObjectKind, Routine, RoutineKind, Schema, SchemaFilter, SecretSql, Sequence, TableKind, TableSchema,
-    TableStatements, Trigger, UniqueKey, View, creation_session,
+    Abilities, Account, AccountKind, Change, ColumnSchema, Creation, Database, Event, Generated, KeyPart, LeftOut,
+    Library, Loss, Naming, ObjectKind, Routine, RoutineKind, Schema, SchemaFilter, SecretSql, Sequence, TableKind,
+    TableSchema, TableStatements, Translated, Trigger, UniqueKey, View, creation_session,
 };
 pub use server::{Flavour, ServerVersion, variables};
 pub use table_form::{ColumnForm, LOAD_SESSION, READ_SESSION, TableForm};
 pub use text_rows::{TableDigest, TextRows};
 pub use throwaway::{ServerBinary, ThrowawayOptions, ThrowawayServer, processes_with};
 pub use tool_requirements::tool_requirements;
+pub use value_digest::ValueDigester;
 pub use wire::response::{Executed, Row, Rows};
 pub use xbstream::{XbChunk, XbKind, XbPart, XbStream};

@@ -4,25 +4,30 @@
 //! that the account may not see is never silently missing. The texts are the server's own, so that creating them gives
 //! the same objects again. What makes statements of them is pure: no server is asked.
 
+mod abilities;
 mod accounts;
 mod create;
 mod extras;
 mod model;
 mod programs;
 mod read;
+mod rehearsal;
 mod sql_text;
 mod table_text;
 mod tables;
+mod translate;
 mod view_order;
 mod views;
 mod visible;
 
+pub use abilities::Abilities;
 pub use create::{Naming, creation_session};
 pub use model::{
     Account, AccountKind, ColumnSchema, Creation, Database, Event, Generated, KeyPart, LeftOut, Library, ObjectKind,
     Routine, RoutineKind, Schema, SecretSql, Sequence, TableKind, TableSchema, Trigger, UniqueKey, View,
 };
 pub use table_text::TableStatements;
+pub use translate::{Change, Loss, Translated};
 
 /// What of a server is read.
 pub struct SchemaFilter<'a> {

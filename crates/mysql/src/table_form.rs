@@ -117,6 +117,16 @@ impl ColumnForm {
         if self.long { format!("CRC32({cast})") } else { cast }
     }
 
+    /// A number whose text is the server's own choice.
+    pub(crate) fn is_float(&self) -> bool {
+        self.kind == Kind::Approximate
+    }
+
+    /// The same, of twice the size.
+    pub(crate) fn is_double(&self) -> bool {
+        self.kind == Kind::Double
+    }
+
     /// What stands before and after a value that is loaded; nothing where the column takes it as it is.
     pub(crate) fn around(&self) -> Option<(&'static str, &'static str)> {
         match self.kind {
@@ -133,6 +143,13 @@ impl TableForm {
         Self {
             columns: loaded.map(ColumnForm::new).collect(),
         }
+    }
+
+    /// Whether servers of two flavours may write its values in different ways, see [`crate::ValueDigester`].
+    pub fn differs_by_flavour(&self) -> bool {
+        self.columns
+            .iter()
+            .any(|column| column.is_float() || column.is_double())
     }
 
     pub(crate) fn columns(&self) -> &[ColumnForm] {

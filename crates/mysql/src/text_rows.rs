@@ -127,7 +127,7 @@ impl TextRows {
 /// The working memory of a row that is kept for the next one.
 const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iso_hdlc(bytes)
 }
 

@@ -7,7 +7,8 @@
 
 mod definition;
 
-use definition::{Class, Definition, replace_table};
+use definition::replace_table;
+pub(super) use definition::{Class, Definition};
 
 use super::sql_text::{Kind, Token, tokens};
 use super::{KeyPart, Naming};
@@ -30,9 +31,9 @@ pub struct TableStatements {
 /// The parts of the text.
 #[derive(Debug, Clone)]
 pub(super) struct TableText<'a> {
-    definitions: Vec<Definition<'a>>,
+    pub(super) definitions: Vec<Definition<'a>>,
     /// All after the closing parenthesis.
-    options: &'a str,
+    pub(super) options: &'a str,
 }
 
 impl<'a> TableText<'a> {

@@ -6,7 +6,7 @@ use super::super::{KeyPart, Naming};
 use crate::quote_table;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
+pub(in crate::schema) enum Class {
     Column,
     Primary,
     Unique,
@@ -21,10 +21,10 @@ pub(super) enum Class {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Definition<'a> {
-    pub(super) class: Class,
-    pub(super) text: &'a str,
-    pub(super) tokens: Vec<Token<'a>>,
+pub(in crate::schema) struct Definition<'a> {
+    pub(in crate::schema) class: Class,
+    pub(in crate::schema) text: &'a str,
+    pub(in crate::schema) tokens: Vec<Token<'a>>,
 }
 
 impl<'a> Definition<'a> {
