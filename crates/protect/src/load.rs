@@ -6,6 +6,7 @@
 //! there, goes on when the same is asked for again.
 
 pub(crate) mod book;
+mod by_value;
 mod objects;
 pub(crate) mod resume;
 mod rows;
@@ -15,7 +16,8 @@ use std::sync::Arc;
 
 use ballast_base::TaskSet;
 use ballast_mysql::{
-    Connection, LOAD_SESSION, MysqlError, Naming, READ_SESSION, TableSchema, creation_session, quote_name, quote_table,
+    Change, Connection, LOAD_SESSION, MysqlError, Naming, READ_SESSION, TableSchema, creation_session, quote_name,
+    quote_table,
 };
 
 use self::book::{Book, Stage, TableState};
@@ -45,7 +47,11 @@ pub struct LoadOutcome {
     pub proof: Proof,
     /// Of the rows, those that an earlier run of this load had loaded.
     pub rows_kept: u64,
-    /// Objects that could not be made, and why.
+    /// Tables whose rows were read back, because servers of two flavours fingerprint them in different ways.
+    pub tables_read_back: u64,
+    /// What became something else on a target of another flavour or version.
+    pub changes: Vec<Change>,
+    /// What was not carried over and objects that could not be made, and why.
     pub left_out: Vec<String>,
     pub steps: Vec<StepTime>,
     pub seconds: f64,
@@ -71,7 +77,6 @@ pub async fn load(context: &Context, mut plan: LoadPlan) -> Result<LoadOutcome> 
 async fn load_alone(context: &Context, mut plan: LoadPlan) -> Result<LoadOutcome> {
     let mut steps = context.steps();
     let mut book = plan.book.take();
-    let plan = Arc::new(plan);
     let mut control = session(context, &plan).await?;
     match &mut book {
         Some(book) => book.settle(&mut control).await?,
@@ -80,17 +85,19 @@ async fn load_alone(context: &Context, mut plan: LoadPlan) -> Result<LoadOutcome
     let remembers = book.is_some();
     let unfinished = |error| unfinished(error, remembers);
     let made = steps.run("tables", make_tables(&mut control, &plan, &mut book)).await;
-    made.map_err(unfinished)?;
+    plan.leave_out(made.map_err(unfinished)?);
+    let plan = Arc::new(plan);
     let present = Present::read(&mut control).await.map_err(unfinished)?;
     let work = Work::of(&plan, book.as_ref(), &present);
     let rows_kept = work.rows_before();
     let loaded = steps.run("rows", load_rows(context, &plan, work)).await;
-    let proof = loaded.map_err(unfinished)?;
+    let (proof, tables_read_back) = loaded.map_err(unfinished)?;
     if !proof.holds() {
         return Err(differing(&plan, &proof));
     }
     let objects = objects::make(&mut control, &plan, book.as_mut());
-    let left_out = steps.run("objects", objects).await.map_err(unfinished)?;
+    let made = steps.run("objects", objects).await.map_err(unfinished)?;
+    let left_out = (plan.left_out.iter().map(ToString::to_string)).chain(made).collect();
     if remembers {
         Book::finish(context, &mut control).await.map_err(unfinished)?;
     }
@@ -109,6 +116,8 @@ async fn load_alone(context: &Context, mut plan: LoadPlan) -> Result<LoadOutcome
         },
         proof,
         rows_kept,
+        tables_read_back,
+        changes: plan.changes.clone(),
         left_out,
         steps,
         seconds,
@@ -165,8 +174,14 @@ async fn prepare(connection: &mut Connection, plan: &LoadPlan) -> Result<()> {
     Ok(())
 }
 
-/// Databases, sequences and empty tables; what an earlier run made and can be used stays.
-async fn make_tables(control: &mut Connection, plan: &LoadPlan, book: &mut Option<Book>) -> Result<()> {
+/// Databases, sequences and empty tables; what an earlier run made and can be used stays. Gives the tables that a server of another
+/// flavour refused, which was asked before but looks at some things only now.
+async fn make_tables(
+    control: &mut Connection,
+    plan: &LoadPlan,
+    book: &mut Option<Book>,
+) -> Result<Vec<(TableName, String)>> {
+    let mut refused = Vec::new();
     let names = plan.names();
     let naming = names.naming();
     let schema = &plan.record.schema;
@@ -189,21 +204,24 @@ async fn make_tables(control: &mut Connection, plan: &LoadPlan, book: &mut Optio
         let name = names.table(&table.database, &table.name);
         let about = |error: ProtectError| error.about(&format!("create table {}.{}", name.0, name.1));
         let made = make_table(control, plan, book, (number, table), &name).await;
-        made.map_err(about)?;
+        if let Some(why) = made.map_err(about)? {
+            refused.push(((table.database.clone(), table.name.clone()), why));
+        }
     }
     if let Some(book) = book {
         book.made(control).await?;
     }
-    Ok(())
+    Ok(refused)
 }
 
+/// Gives why the table cannot be made, where that keeps only itself from being loaded.
 async fn make_table(
     control: &mut Connection,
     plan: &LoadPlan,
     book: &mut Option<Book>,
     (number, table): (usize, &TableSchema),
     name: &TableName,
-) -> Result<()> {
+) -> Result<Option<String>> {
     let rows = plan.record.tables.get(number);
     let state = book.as_ref().map_or(TableState::Planned, |book| book.state(number));
     if let Some(present) = plan.present.get(name) {
@@ -216,7 +234,7 @@ async fn make_table(
             TableState::Made | TableState::Differing => false,
         };
         if stays {
-            return Ok(());
+            return Ok(None);
         }
     }
     make_way(control, plan, name).await?;
@@ -231,8 +249,10 @@ async fn make_table(
         book.anew(control, number, &files).await?;
     }
     let create = table.statements(&plan.names().naming())?.create;
-    control.execute(&create).await?;
-    Ok(())
+    match control.execute(&create).await {
+        Err(error @ MysqlError::Server { .. }) if plan.crosses => Ok(Some(error.to_string())),
+        made => made.map(|_| None).map_err(Into::into),
+    }
 }
 
 /// Drops what has the name of something that is made next: named by the plan, or a leftover of an earlier run of this load.
@@ -274,7 +294,7 @@ async fn run(control: &mut Connection, statements: &[String]) -> std::result::Re
 }
 
 /// Rows, keys and fingerprints of all chosen tables.
-async fn load_rows(context: &Context, plan: &Arc<LoadPlan>, work: Work) -> Result<Proof> {
+async fn load_rows(context: &Context, plan: &Arc<LoadPlan>, work: Work) -> Result<(Proof, u64)> {
     let work = Arc::new(work);
     work.tell(context);
     let mut loaders = TaskSet::new("load rows");
@@ -290,7 +310,7 @@ async fn load_rows(context: &Context, plan: &Arc<LoadPlan>, work: Work) -> Resul
     while let Some(ended) = loaders.join_next().await {
         ended??;
     }
-    Ok(work.proof())
+    Ok((work.proof(), work.read_back()))
 }
 
 /// What a table of the backup is called on the target: database and name to database and name.

@@ -1,10 +1,13 @@
 //! Which tables of a logical backup go where on a running server: decided and shown before anything is written.
 
+mod carry;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use ballast_mysql::{Connection, Facts, Flavour, ServerAddress, TableSchema};
+use ballast_mysql::{Change, Connection, Facts, Flavour, Loss, ServerAddress, TableSchema};
 use ballast_repository::{BackupId, Manifest, Repository};
 
+use self::carry::carry;
 use crate::catalog::{BackupSummary, list};
 use crate::context::Context;
 use crate::error::{ProtectError, Result};
@@ -73,6 +76,16 @@ pub struct LoadPlan {
     /// What has the names of tables on the target.
     #[serde(skip)]
     pub(crate) present: BTreeMap<TableName, Present>,
+    /// What becomes something else on a target of another flavour or version.
+    pub changes: Vec<Change>,
+    /// What does not carry over to such a target.
+    pub left_out: Vec<Loss>,
+    /// Tables among those.
+    #[serde(skip)]
+    pub(crate) without: BTreeSet<(String, String)>,
+    /// From MySQL to MariaDB or the other way.
+    #[serde(skip)]
+    pub(crate) crosses: bool,
     #[serde(skip)]
     pub(crate) rename: Vec<Rename>,
     #[serde(skip)]
@@ -128,6 +141,7 @@ impl LoadPlan {
                 ),
             ));
         }
+        lines.extend(carry::lines(&self.changes, &self.left_out));
         lines
     }
 
@@ -137,7 +151,18 @@ impl LoadPlan {
     }
 
     pub(crate) fn is_chosen(&self, database: &str, table: &str) -> bool {
-        is_chosen(&self.only, database, table)
+        is_chosen(&self.only, database, table) && !self.without.contains(&(database.to_owned(), table.to_owned()))
+    }
+
+    /// Notes tables that the target refused to make.
+    pub(crate) fn leave_out(&mut self, tables: Vec<((String, String), String)>) {
+        for (name, why) in tables {
+            self.left_out.push(Loss {
+                object: format!("table {}", dotted(&name)),
+                why,
+            });
+            self.without.insert(name);
+        }
     }
 
     /// The chosen tables with their numbers.
@@ -206,8 +231,8 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
     let id =
         BackupId::parse(&backup.id).ok_or_else(|| ProtectError::usage(format!("\"{}\" is no backup id", backup.id)))?;
     let manifest = from.manifest(&id, &context.cancel).await?;
-    let record = LogicalRecord::read(&manifest.annex)?;
-    let names = names(request, &record)?;
+    let mut record = LogicalRecord::read(&manifest.annex)?;
+    let mut names = names(request, &record)?;
     refuse_own_name(&names)?;
 
     let facts = Facts::read(&mut connection).await?;
@@ -219,17 +244,10 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
         .into_iter()
         .filter_map(|row| Some(row.text(0)?.into_owned()))
         .collect();
-    let mariadb = facts.version.flavour == Flavour::MariaDb;
-    if mariadb != record.schema.mariadb {
-        let kind = |mariadb: bool| if mariadb { "MariaDB" } else { "MySQL" };
-        let message = format!(
-            "the backup is of {} and the target is {}",
-            kind(record.schema.mariadb),
-            kind(mariadb)
-        );
-        return Err(ProtectError::usage(message)
-            .hint("choose a target of the same kind: this version does not translate between them"));
-    }
+    let carried = carry(&mut connection, &facts, request, &mut record).await?;
+    names.retain(|(from, _)| !carried.without.contains(from));
+    carry::refuse_names_alike(&names, &facts)?;
+    carry::refuse_nothing(&names, &carried)?;
     let databases_new = names
         .iter()
         .map(|(_, to)| to.0.clone())
@@ -280,13 +298,17 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
         tables: names.iter().map(|(from, to)| (dotted(from), dotted(to))).collect(),
         databases_new,
         replaces,
+        changes: carried.changes,
+        left_out: carried.left_out,
+        without: carried.without,
+        crosses: carried.crosses,
         rename: request.rename.clone(),
         only: request.only.clone(),
         record,
         manifest,
         from,
         address,
-        mariadb,
+        mariadb: facts.version.flavour == Flavour::MariaDb,
     })
 }
 

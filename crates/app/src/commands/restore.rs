@@ -178,6 +178,11 @@ fn show_load(run: &Run, outcome: &LoadOutcome) -> Result<()> {
     }
     let took = Duration::try_from_secs_f64(outcome.seconds).map_or_else(|_| "unknown time".to_owned(), format_duration);
     let proof = &outcome.proof;
+    let read_back = match outcome.tables_read_back {
+        0 => String::new(),
+        1 => " (1 table read back and compared by value)".to_owned(),
+        count => format!(" ({count} tables read back and compared by value)"),
+    };
     run.output.say(format!("loaded and proven in {took}"));
     let kept = match outcome.rows_kept {
         0 => String::new(),
@@ -193,7 +198,7 @@ fn show_load(run: &Run, outcome: &LoadOutcome) -> Result<()> {
         (
             "tables".to_owned(),
             format!(
-                "{} of {} expected, {} rows{kept}, every fingerprint as backed up",
+                "{} of {} expected, {} rows{kept}, every fingerprint as backed up{read_back}",
                 proof.tables_found, proof.tables_expected, proof.rows
             ),
         ),

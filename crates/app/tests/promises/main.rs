@@ -10,6 +10,7 @@
 mod damage;
 mod external;
 mod faults;
+mod flavours;
 mod load_again;
 mod logical;
 mod mistakes;

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 
 use super::book::{Book, Reached, TableState, mark_sql, state_sql};
+use super::by_value;
 use super::resume::Present;
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
@@ -37,6 +38,8 @@ pub(super) struct Work {
     tables: u64,
     found: AtomicU64,
     rows: AtomicU64,
+    /// Tables that were compared by value.
+    read_back: AtomicU64,
     /// Whether marks are written.
     remembers: bool,
     differing: Mutex<Vec<String>>,
@@ -100,6 +103,7 @@ impl Work {
             tables: plan.chosen().count() as u64,
             found: AtomicU64::new(found),
             rows: AtomicU64::new(rows_found),
+            read_back: AtomicU64::new(0),
             differing: Mutex::default(),
             remembers: book.is_some(),
             parts: Mutex::new(parts),
@@ -141,6 +145,11 @@ impl Work {
             tables_differing: differing,
             rows: self.rows.load(Ordering::Relaxed),
         }
+    }
+
+    /// Tables that were compared by value.
+    pub(super) fn read_back(&self) -> u64 {
+        self.read_back.load(Ordering::Relaxed)
     }
 
     fn next(&self) -> Option<Job> {
@@ -305,8 +314,15 @@ impl Loader {
     /// Compares what the server holds now with what was backed up.
     async fn prove(&mut self, table: usize, (database, name): (&str, &str), rows: &TableRows) -> Result<()> {
         let place = quote_table(database, name);
-        let found = rows.form.fingerprint(&mut self.connection, &place, None).await?;
-        let difference = difference(&rows.digest, &found);
+        let (expected, found) = if by_value::is_wanted(&self.plan, rows) {
+            self.work.read_back.fetch_add(1, Ordering::Relaxed);
+            let expected = by_value::stored(&self.context, &self.plan, rows, &mut self.connection).await?;
+            (expected, rows.form.digest_by_value(&mut self.connection, &place).await?)
+        } else {
+            let found = rows.form.fingerprint(&mut self.connection, &place, None).await?;
+            (rows.digest, found)
+        };
+        let difference = difference(&expected, &found);
         if self.work.remembers {
             let state = match difference {
                 None => TableState::Whole,
