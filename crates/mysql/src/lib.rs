@@ -15,6 +15,7 @@ mod identifier;
 mod load_data;
 mod page;
 mod requirements;
+mod row_requirements;
 mod rows;
 mod schema;
 mod server;
@@ -42,6 +43,7 @@ pub use identifier::{quote_name, quote_table, quote_text};
 pub use load_data::{Chunk, Loaded};
 pub use page::{BadPage, ChecksumAlgorithm, PageChecker};
 pub use requirements::{Requirement, Severity, clone_requirements, log_requirements};
+pub use row_requirements::row_requirements;
 pub use rows::{ROW_BYTES_MAX, RowBatch, RowPacket, RowStream};
 pub use schema::{
     Abilities, Account, AccountKind, Change, ColumnSchema, Creation, Database, Event, Generated, KeyPart, LeftOut,

@@ -2,7 +2,8 @@
 //! type.
 //!
 //! [`Facts::read`] only reads, and needs the least: an account that sees nothing gets the missing privileges named
-//! instead of an error. [`clone_requirements`] and [`log_requirements`] are pure functions of the facts.
+//! instead of an error. [`clone_requirements`] and [`log_requirements`] are pure functions of the facts; what reading rows needs is in
+//! [`crate::row_requirements`].
 
 use crate::facts::Facts;
 use crate::{Flavour, quote_name};

@@ -2,7 +2,7 @@
 
 use ballast_mysql::{
     Connection, Facts, Requirement, ServerAddress, Severity as RequirementSeverity, clone_requirements,
-    log_requirements, tool_requirements,
+    log_requirements, row_requirements, tool_requirements,
 };
 
 use crate::context::Context;
@@ -136,12 +136,7 @@ async fn look_at_mysql(context: &Context, source: &SourceSettings) -> Result<Vec
         transport(source, &address, encrypted),
     ];
     let by_rows = source.engine == Engine::Logical || source.engine == Engine::Auto && is_another_kind(&facts);
-    let cloned = if by_rows {
-        Vec::new()
-    } else {
-        clone_requirements(&facts)
-    };
-    let cloned = if source.engine == Engine::External {
+    let copied = if source.engine == Engine::External {
         match tools::find(context, &source.tools, facts.version.flavour).await {
             Ok(tool) => tool_requirements(&facts, &tool),
             Err(error) => {
@@ -150,10 +145,12 @@ async fn look_at_mysql(context: &Context, source: &SourceSettings) -> Result<Vec
                 Vec::new()
             }
         }
+    } else if by_rows {
+        row_requirements(&facts)
     } else {
-        cloned
+        clone_requirements(&facts)
     };
-    let requirements = cloned.into_iter().chain(log_requirements(&facts));
+    let requirements = copied.into_iter().chain(log_requirements(&facts));
     findings.extend(requirements.map(|requirement| from_requirement(source, requirement)));
     let missing: Vec<_> = source
         .expect

@@ -134,6 +134,16 @@ fn a_mariadb_is_backed_up_by_its_rows() {
     balance::load(&source, 12, 2_000);
     let mut site = Site::new(&source, "expect = [\"balance.orders_{0..11}\", \"balance.shops\"]").init();
     let (target, url) = target(&mut site, Flavour::Mariadb);
+    // What the account lacks is said before it hurts.
+    let told = |site: &Site| {
+        site.run(&["doctor", "orders", "--json"])
+            .stdout
+            .contains("GRANT BINLOG ADMIN ON *.* TO 'backup'@'%';")
+    };
+    assert!(!told(&site));
+    source.sql(&format!("REVOKE BINLOG ADMIN ON *.* FROM {USER}"));
+    assert!(told(&site));
+    source.sql(&format!("GRANT BINLOG ADMIN ON *.* TO {USER}"));
     let first = site.json(&["backup", "orders"], 0);
     assert_eq!(first["backup"]["engine"], "logical");
     let stored = |result: &serde_json::Value| result["backup"]["bytes_stored"].as_u64().unwrap();
