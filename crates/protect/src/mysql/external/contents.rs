@@ -34,7 +34,7 @@ impl Contents {
                 self.watched = None;
                 match chunk.kind {
                     XbKind::Payload | XbKind::Sparse => {}
-                    XbKind::Remove => return drop(self.forget(&chunk.path)),
+                    XbKind::Remove => return self.remove(&chunk.path),
                     XbKind::Rename => return self.rename(&chunk.path, chunk.to.as_deref()),
                     XbKind::Seek | XbKind::End => return,
                 }
@@ -64,6 +64,14 @@ impl Contents {
                 }
             }
         }
+    }
+
+    /// A file, or a folder with all that is in it: a database that was dropped during the copy.
+    fn remove(&mut self, path: &str) {
+        self.forget(path);
+        let inside = format!("{path}/");
+        self.definitions.retain(|name, _| !name.starts_with(&inside));
+        self.elsewhere.retain(|name| !name.starts_with(&inside));
     }
 
     /// The beginning of the definition, if the file was one.
@@ -176,8 +184,12 @@ mod tests {
         contents.see(&change(XbKind::Rename, "a/t.frm", Some("a/u.frm")));
         contents.see(&change(XbKind::Rename, "a/t.ibd", Some("a/u.ibd")));
         assert_eq!(contents.definitions().collect::<Vec<_>>(), ["a/u"]);
+        file(&mut contents, "b/one.frm", b"\xfe\x01");
+        file(&mut contents, "b/two.frm", b"\xfe\x01");
+        file(&mut contents, "b2/three.frm", b"\xfe\x01");
         contents.see(&change(XbKind::Remove, "a/u.frm", None));
-        assert_eq!(contents.definitions().count(), 0);
+        contents.see(&change(XbKind::Remove, "b", None));
+        assert_eq!(contents.definitions().collect::<Vec<_>>(), ["b2/three"]);
         contents.refuse_elsewhere().unwrap();
         file(&mut contents, "a/dd.isl", b"/elsewhere/a/dd.ibd");
         assert!(contents.refuse_elsewhere().unwrap_err().to_string().contains("a/dd"));
