@@ -212,9 +212,12 @@ impl<'a> Pass<'a> {
         } else {
             (listed.names(), false)
         };
+        let lost = self.contents.lost();
+        let lost = lost.map(|path| format!("{path} (the tool had copied it and removed it again)"));
         let missing = listed
             .not_copied(&tables)
             .map(|(schema, table, engine)| format!("rows of {schema}.{table} (engine {engine})"))
+            .chain(lost)
             .collect();
         let settings: BTreeMap<_, _> = SETTINGS
             .iter()

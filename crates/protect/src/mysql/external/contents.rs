@@ -22,6 +22,8 @@ pub(super) struct Contents {
     watched: Option<String>,
     /// The beginnings of definitions, by path without the end of the name.
     definitions: BTreeMap<String, Vec<u8>>,
+    /// Definitions that came, and were removed again.
+    lost: BTreeSet<String>,
     note: Vec<u8>,
     /// Files that say that a table lies outside the data directory.
     elsewhere: BTreeSet<String>,
@@ -41,6 +43,7 @@ impl Contents {
                 if let Some(name) = chunk.path.strip_suffix(".frm") {
                     if !OWN.iter().any(|own| name.starts_with(own)) {
                         self.definitions.entry(name.to_owned()).or_default();
+                        self.lost.remove(name);
                         self.watched = Some(chunk.path.clone());
                     }
                 } else if let Some(name) = chunk.path.strip_suffix(".isl") {
@@ -66,12 +69,21 @@ impl Contents {
         }
     }
 
-    /// A file, or a folder with all that is in it: a database that was dropped during the copy.
+    /// A file, or a folder with all that is in it. Definitions come when no other can be made or dropped any more, so one that is removed
+    /// after it came is lost: MariaDB's tool does so with a database that was dropped and made again while it copied.
     fn remove(&mut self, path: &str) {
-        self.forget(path);
-        let inside = format!("{path}/");
-        self.definitions.retain(|name, _| !name.starts_with(&inside));
-        self.elsewhere.retain(|name| !name.starts_with(&inside));
+        let (inside, own) = (format!("{path}/"), path.strip_suffix(".frm"));
+        let gone = |name: &String| name.starts_with(&inside) || Some(name.as_str()) == own;
+        self.lost
+            .extend(self.definitions.keys().filter(|name| gone(name)).cloned());
+        self.definitions.retain(|name, _| !gone(name));
+        self.elsewhere
+            .retain(|name| !name.starts_with(&inside) && Some(name.as_str()) != path.strip_suffix(".isl"));
+    }
+
+    /// What the tool had copied and removed again.
+    pub(super) fn lost(&self) -> impl Iterator<Item = &str> {
+        self.lost.iter().map(String::as_str)
     }
 
     /// The beginning of the definition, if the file was one.
@@ -190,6 +202,7 @@ mod tests {
         contents.see(&change(XbKind::Remove, "a/u.frm", None));
         contents.see(&change(XbKind::Remove, "b", None));
         assert_eq!(contents.definitions().collect::<Vec<_>>(), ["b2/three"]);
+        assert_eq!(contents.lost().collect::<Vec<_>>(), ["a/u", "b/one", "b/two"]);
         contents.refuse_elsewhere().unwrap();
         file(&mut contents, "a/dd.isl", b"/elsewhere/a/dd.ibd");
         assert!(contents.refuse_elsewhere().unwrap_err().to_string().contains("a/dd"));
