@@ -229,6 +229,19 @@ build_valkey() {
 	wrapper "$1" valkey-cli
 }
 
+# A rival of the benches, of the machine's own release, with its loader. It finds the login plugins by the wrapper.
+build_mydumper() {
+	local prefix=$1 program plugins
+	unpack_packages "$(os_field VERSION_CODENAME)" "$building" mydumper
+	plugins=$(find "$building/usr/lib" -type d -path '*/libmariadb3/plugin' -print -quit)
+	for program in mydumper myloader; do
+		wrapper "$prefix" "$program"
+		if [[ -n $plugins ]]; then
+			sed -i "2a export MARIADB_PLUGIN_DIR=$(printf '%q' "${plugins/#$building/$prefix}")" "$building/bin/$program"
+		fi
+	done
+}
+
 # prefix_of NAME: builds the prefix unless it is complete. It appears under its name only when it is.
 prefix_of() {
 	local name=$1 prefix="$servers_dir/$1"
@@ -292,6 +305,12 @@ beside() {
 	[[ -x $found ]] || die "$variable names $found, which is not a program"
 	printf 'export %s=%q\n' "$variable" "$found"
 }
+
+# A bench asks for its rival by name.
+if [[ ${1:-} == mydumper ]]; then
+	provide BALLAST_MYDUMPER mydumper mydumper in_path mydumper '^mydumper' myloader
+	exit
+fi
 
 provide BALLAST_MYSQLD mysql mysqld mysql_in_path
 provide BALLAST_MARIADBD mariadb mariadbd in_path mariadbd MariaDB mariadb mariadb-dump mariadb-backup mbstream

@@ -12,34 +12,44 @@
 )]
 
 mod files;
+mod logical;
 mod measure;
 mod physical;
 mod report;
+mod site;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// How much data the physical bench makes unless told otherwise.
+/// How much data a bench makes unless told otherwise.
 const BYTES: &str = "2GiB";
-const USAGE: &str = "usage: ballast-bench physical [--json]\n\
-    BALLAST_PROGRAM names the program to measure; BALLAST_BENCH_BYTES says how much data to make, such as 200MiB";
+const USAGE: &str = "usage: ballast-bench physical|logical [--json]\n\
+    BALLAST_PROGRAM names the program to measure, BALLAST_MYDUMPER a rival of logical; BALLAST_BENCH_BYTES says how much data to make, such as 200MiB";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let json = match args[..] {
-        ["physical"] => false,
-        ["physical", "--json"] | ["--json", "physical"] => true,
-        _ => {
-            eprintln!("{USAGE}");
-            return ExitCode::from(2);
-        }
+    let (name, json) = match args[..] {
+        [name] => (name, false),
+        [name, "--json"] | ["--json", name] => (name, true),
+        _ => ("", false),
     };
+    if !["physical", "logical"].contains(&name) {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    }
     let bytes = std::env::var("BALLAST_BENCH_BYTES").unwrap_or_else(|_| BYTES.to_owned());
     let bytes =
         ballast_base::parse_bytes(&bytes).unwrap_or_else(|| panic!("BALLAST_BENCH_BYTES is {bytes}, not a size"));
-    let program = std::env::var_os("BALLAST_PROGRAM").expect("BALLAST_PROGRAM names the program to measure");
-    let report = physical::run(&PathBuf::from(program), bytes);
+    let program = |variable: &str| {
+        let found = std::env::var_os(variable).filter(|value| !value.is_empty());
+        PathBuf::from(found.unwrap_or_else(|| panic!("{variable} names no program; see {USAGE}")))
+    };
+    let measured = program("BALLAST_PROGRAM");
+    let report = match name {
+        "logical" => logical::run(&measured, &program("BALLAST_MYDUMPER"), bytes),
+        _ => physical::run(&measured, bytes),
+    };
     if json {
         println!("{}", report.to_json());
     } else {
