@@ -6,7 +6,7 @@
 //! without columns to load is selected as one constant (see [`TableForm`]).
 //!
 //! The fingerprint of a row is the CRC-32 (that of zlib, which is SQL's `CRC32`) of its values as [`TableForm`] has
-//! the server put them together; of a table it is their number, sum and exclusive or, whatever the order.
+//! the server put them together; of a table it is their number and sum, whatever the order.
 #![deny(clippy::indexing_slicing)]
 
 use std::borrow::Cow;
@@ -26,21 +26,18 @@ pub struct TableDigest {
     pub rows: u64,
     /// The sum of the rows' fingerprints, modulo 2⁶⁴.
     pub sum: u64,
-    pub xor: u32,
 }
 
 impl TableDigest {
     pub fn add(&mut self, row: u32) {
         self.rows = self.rows.wrapping_add(1);
         self.sum = self.sum.wrapping_add(u64::from(row));
-        self.xor ^= row;
     }
 
     /// Takes in the rows of another part of the table.
     pub fn merge(&mut self, part: &Self) {
         self.rows = self.rows.wrapping_add(part.rows);
         self.sum = self.sum.wrapping_add(part.sum);
-        self.xor ^= part.xor;
     }
 }
 
