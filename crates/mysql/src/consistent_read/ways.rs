@@ -15,6 +15,8 @@ const HOLD_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Snapshots without a lock are opened so often at most.
 const PROOF_TRIES_MAX: u32 = 40;
 const PROOF_TRY_EVERY: Duration = Duration::from_millis(250);
+/// Tables that are swapped every so often are not always swapped in the gap between two stages.
+const BETWEEN_STAGES: Duration = Duration::from_millis(500);
 
 /// What a way has made.
 pub(super) struct Seen {
@@ -133,9 +135,16 @@ impl Way<'_> {
                     });
                 }
                 Err(MysqlError::Disturbed { .. }) if number < self.options.lock_tries_max => number += 1,
+                Err(MysqlError::Disturbed { what, .. }) => {
+                    return Err(MysqlError::Disturbed {
+                        what: format!("in each of {number} tries something changed between two backup stages: {what}"),
+                        hint: "try while no tables are altered, renamed or swapped".to_owned(),
+                    });
+                }
                 Err(error) => return Err(error),
             }
             session::end_snapshots(&mut connections).await?;
+            locks::pause(BETWEEN_STAGES, self.cancel).await?;
         }
     }
 

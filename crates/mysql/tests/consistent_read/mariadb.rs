@@ -221,3 +221,60 @@ async fn mariadb_does_not_wait_for_queries_and_gives_up_on_another_backup() {
     server.sql("INSERT INTO bank.old VALUES (1); INSERT INTO bank.log VALUES ()");
     read.finish(|_, _| true).await.unwrap();
 }
+
+/// Tables that change places all the time: the stages are had between two swaps, or given up within their limits and said.
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_tables_that_are_swapped_all_the_time_do_not_hold_it_up_for_ever() {
+    let server = mariadb();
+    server.sql("CREATE TABLE bank.one (id INT PRIMARY KEY); CREATE TABLE bank.two LIKE bank.one");
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut swappers = Vec::new();
+    for pause in [Duration::ZERO, Duration::from_millis(20)] {
+        let mut connection = open(&server, "writer").await;
+        let stop = std::sync::Arc::clone(&stop);
+        swappers.push(ballast_base::spawn("swapper", async move {
+            let mut made = 0_u32;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let sql = "RENAME TABLE bank.one TO bank.aside, bank.two TO bank.one, bank.aside TO bank.two";
+                // Two of them may meet halfway.
+                made += u32::from(connection.execute(sql).await.is_ok());
+                tokio::time::sleep(pause).await;
+            }
+            made
+        }));
+    }
+    let options = || ReadOptions {
+        lock_tries_max: 5,
+        lock_try_every: Duration::from_millis(200),
+        lock_wait_max: Duration::from_secs(2),
+        ..ReadOptions::default()
+    };
+    let (mut had, mut given_up) = (0, 0);
+    for _ in 0..3 {
+        let started = Instant::now();
+        match begin(&server, "locker", options()).await {
+            Ok(read) => {
+                had += 1;
+                assert_eq!(read.guarantee.ddl, Ddl::HeldOff);
+                read.finish(|_, _| true).await.unwrap();
+            }
+            Err(error) => {
+                given_up += 1;
+                let words = disturbed(Err::<(), _>(error));
+                println!("{words}");
+                assert!(words.contains("tries"), "{words}");
+            }
+        }
+        println!("after {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut made = 0;
+    for swapper in swappers {
+        made += swapper.join().await.unwrap();
+    }
+    println!("had {had}, given up {given_up}, {made} swaps");
+    assert!(made > 0);
+    // Nothing is held.
+    server.sql("RENAME TABLE bank.one TO bank.three; INSERT INTO bank.log VALUES ()");
+}
