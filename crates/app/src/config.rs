@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ballast_base::SecretRef;
-use ballast_protect::{Engine, SourceKind, TablePattern};
+use ballast_protect::{Engine, Limit, SourceKind, TablePattern};
 
 pub(crate) use keys::ENGINES;
 pub(crate) use reader::{Effective, Mistake};
@@ -81,6 +81,7 @@ pub(crate) struct Source {
     pub(crate) expect: Vec<TablePattern>,
     pub(crate) engine: Engine,
     pub(crate) tool: Option<PathBuf>,
+    pub(crate) limit: Limit,
 }
 
 /// Why there is no configuration.

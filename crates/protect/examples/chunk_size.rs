@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use ballast_base::{Cancel, Secret, SystemClock};
 use ballast_protect::{
-    BackupOutcome, Context, Engine, Event, KeyMaterial, Observer, Progress, RepositorySettings, SourceKind,
+    BackupOutcome, Context, Engine, Event, KeyMaterial, Limit, Observer, Progress, RepositorySettings, SourceKind,
     SourceSettings, ToolPlaces, Vault, backup_in_pieces,
 };
 use ballast_storage::StorageSettings;
@@ -98,6 +98,7 @@ async fn backup(donor: &Donor, folder: &Path, piece_bytes: usize) -> BackupOutco
         expect: Vec::new(),
         engine: Engine::Physical,
         tools: ToolPlaces::default(),
+        limit: Limit::default(),
     };
     let key = KeyMaterial::KeyFile(Secret::new("5a".repeat(32)));
     let repositories = std::slice::from_ref(&repository);

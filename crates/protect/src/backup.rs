@@ -93,7 +93,7 @@ async fn backup_held(
             steps.run("copy", Box::pin(take)).await?
         }
         _ => {
-            let take = physical::take(context, address, facts, writer, piece_bytes);
+            let take = physical::take(context, source, address, facts, writer, piece_bytes);
             steps.run("copy", Box::pin(take)).await?
         }
     };

@@ -34,7 +34,7 @@ pub use pattern::{PatternError, TablePattern};
 pub use position::Position;
 pub use restore::{RestoreOutcome, restore};
 pub use restore_plan::{RestorePlan, RestoreRequest, RestoreTarget, plan_restore};
-pub use settings::{Engine, KeyMaterial, RepositorySettings, SourceKind, SourceSettings, ToolPlaces};
+pub use settings::{Engine, KeyMaterial, Limit, RepositorySettings, SourceKind, SourceSettings, ToolPlaces};
 pub use status::{SourceStatus, status};
 pub use vault::{InitOutcome, LostRepository, Vault};
 pub use verify::{RepositoryReport, VerifyFinding, VerifyReport, VerifyScope, verify};

@@ -1,6 +1,7 @@
 //! What the program hands down from its configuration: typed, checked, with every secret already read.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ballast_base::Secret;
 use ballast_storage::StorageSettings;
@@ -37,6 +38,7 @@ pub struct SourceSettings {
     pub engine: Engine,
     /// Of the external engine.
     pub tools: ToolPlaces,
+    pub limit: Limit,
 }
 
 /// Where the backup tool of the external engine is looked for.
@@ -46,6 +48,22 @@ pub struct ToolPlaces {
     pub named: Option<PathBuf>,
     /// Those of `PATH`.
     pub folders: Vec<PathBuf>,
+}
+
+/// How much a backup may ask of the server; `None` is as much as it gives.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limit {
+    /// Bytes a second that are read.
+    pub rate: Option<u64>,
+    /// Reading of rows pauses while more threads of others run.
+    pub threads_running: Option<u64>,
+    /// Reading of rows pauses while the server is further behind its source.
+    pub lag: Option<Duration>,
+}
+
+impl Limit {
+    /// Slower, and the server could take the connections for dead.
+    pub const RATE_MIN: u64 = 1024 * 1024;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -7,6 +7,8 @@ pub(crate) enum Kind {
     Text,
     Texts,
     Flag,
+    /// A whole number above zero.
+    Number,
     /// A number and a unit: `30d`, `1.5s`.
     Duration,
     /// One of these words.
@@ -200,6 +202,22 @@ pub(crate) const KEYS: &[Key] = &[
         "source.backup.keep",
         Kind::Duration,
         "how long backups are kept; for ever if absent",
+    ),
+    key("source.limit", Kind::Table, "how much a backup may ask of the server"),
+    key(
+        "source.limit.rate",
+        Kind::Text,
+        "bytes a second that are read, such as 50MiB/s",
+    ),
+    key(
+        "source.limit.threads_running",
+        Kind::Number,
+        "reading of rows pauses while more than so many threads of others run",
+    ),
+    key(
+        "source.limit.lag",
+        Kind::Duration,
+        "reading of rows pauses while the server, a replica, is further behind",
     ),
     key("source.log", Kind::Table, "the binlog or the replication stream"),
     default("source.log.follow", Kind::Flag, "false", "record the log all the time"),

@@ -254,6 +254,23 @@ impl<'r> Section<'r> {
         Some(Found { value: *value, at })
     }
 
+    /// A whole number above zero.
+    pub(crate) fn number(&self, name: &str) -> Option<Found<u64>> {
+        let key = self.key(name);
+        let found = self.find(key)?;
+        let at = found.span().start;
+        let value = match found.as_ref() {
+            DeValue::Integer(number) => number.as_str().parse::<u64>().ok().filter(|number| *number > 0),
+            _ => None,
+        };
+        if value.is_none() {
+            self.mistake(at, format!("\"{name}\" must be a whole number above zero"), None);
+        }
+        let value = value?;
+        self.record(name, json!(value), Some(at));
+        Some(Found { value, at })
+    }
+
     /// A list of texts; none if it is absent.
     pub(crate) fn texts(&self, name: &str) -> Vec<Found<String>> {
         let key = self.key(name);

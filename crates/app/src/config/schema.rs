@@ -44,6 +44,7 @@ fn property(key: &Key) -> Value {
         Kind::Text => json!({ "type": "string" }),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Flag => json!({ "type": "boolean" }),
+        Kind::Number => json!({ "type": "integer", "minimum": 1 }),
         Kind::Duration => json!({ "type": "string", "pattern": DURATION_PATTERN }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Secret => json!({ "$ref": "#/$defs/secret" }),

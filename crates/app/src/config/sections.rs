@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ballast_base::SecretRef;
-use ballast_protect::{Engine, SourceKind, TablePattern};
+use ballast_base::{SecretRef, format_bytes, parse_bytes};
+use ballast_protect::{Engine, Limit, SourceKind, TablePattern};
 use jiff::tz::TimeZone;
 use toml::de::DeTable;
 
@@ -24,7 +24,7 @@ const STORE_KEYS: [&str; 7] = [
     "insecure",
 ];
 /// The keys of a source that only MySQL has.
-const MYSQL_KEYS: [&str; 4] = ["databases", "expect", "engine", "tool"];
+const MYSQL_KEYS: [&str; 5] = ["databases", "expect", "engine", "tool", "limit"];
 const FOR_MYSQL: &str = "is for sources of kind \"mysql\"";
 
 /// Reads the whole text. `file` is where it came from: paths in it count from that folder.
@@ -206,6 +206,7 @@ impl Draft {
             mysql_options(section)
         };
         let tool = section.text("tool").map(|found| self.path(found.value));
+        let limit = if redis { Limit::default() } else { limit(section) };
         section.section("backup", |backup| {
             backup.checked("schedule", cron::check);
             backup.duration("keep");
@@ -231,6 +232,7 @@ impl Draft {
                 expect,
                 engine,
                 tool,
+                limit,
             };
             self.sources.borrow_mut().push(source);
         }
@@ -296,6 +298,32 @@ fn mysql_options(section: &Section<'_>) -> (Vec<String>, Vec<TablePattern>, Engi
         .map(|found| engine_of(found.value))
         .unwrap_or_default();
     (databases, expect, engine)
+}
+
+/// How much a backup may ask of the server.
+fn limit(section: &Section<'_>) -> Limit {
+    let mut limit = Limit::default();
+    section.section("limit", |section| {
+        let check = |text: &str| match rate_of(text) {
+            Some(rate) if rate >= Limit::RATE_MIN => Ok(()),
+            Some(_) => {
+                let least = format_bytes(Limit::RATE_MIN);
+                Err(Problem::new(format!(
+                    "is less than {least} a second, at which a server gives up"
+                )))
+            }
+            None => Err(Problem::new("is no rate").hint("a size for each second: \"50MiB/s\"")),
+        };
+        let rate = section.checked("rate", check);
+        limit.rate = rate.and_then(|found| rate_of(&found.value));
+        limit.threads_running = section.number("threads_running").map(|found| found.value);
+        limit.lag = section.duration("lag").map(|found| found.value);
+    });
+    limit
+}
+
+fn rate_of(text: &str) -> Option<u64> {
+    parse_bytes(text.trim().strip_suffix("/s")?)
 }
 
 /// The engine of that word; the list of keys lets no other word through.

@@ -83,6 +83,7 @@ impl Source {
                 named: self.tool.clone(),
                 folders: program_folders(),
             },
+            limit: self.limit,
         }
     }
 }

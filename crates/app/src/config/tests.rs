@@ -254,6 +254,7 @@ fn the_document_is_up_to_date() {
             Kind::Text => "text",
             Kind::Texts => "list of texts",
             Kind::Flag => "true or false",
+            Kind::Number => "number",
             Kind::Duration => "duration",
             Kind::Choice(_) => "word",
             Kind::Secret => "place of a secret",

@@ -5,6 +5,9 @@
 //! called good only when the locks held to the end and no definition changed.
 
 mod cutter;
+mod divide;
+mod gate;
+mod probe;
 pub(crate) mod reader;
 pub(crate) mod record;
 mod stretch;
@@ -16,15 +19,18 @@ use std::time::Duration;
 use ballast_base::TaskSet;
 use ballast_mysql::{
     Connection, ConsistentRead, Facts, ObjectKind, ReadOptions, Schema, SchemaFilter, ServerAddress, TableDigest,
-    TableForm, TableKind, quote_name, quote_table,
+    TableForm, TableKind,
 };
 use ballast_repository::{BackupWriter, FileContent};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use self::reader::{Job, Task, Text, read_all};
+use self::divide::{Fineness, divide};
+use self::gate::Gate;
+use self::reader::{Job, Task, Text, Work, read_all};
 use self::record::{LogicalRecord, Part, TableRows};
-use self::stretch::{Stretch, TableKey, divide};
+use self::stretch::TableKey;
+use super::pace::Pace;
 use super::taken::Taken;
 use crate::context::Context;
 use crate::error::{ProtectError, Result};
@@ -36,9 +42,6 @@ use crate::settings::{Engine, SourceSettings};
 pub(crate) const READERS: usize = 4;
 /// Pieces between the readers and the writer.
 const PIECES_AHEAD: usize = 16;
-/// A table larger than this is divided, so that several connections read it.
-const STRETCH_BYTES: u64 = 256 * 1024 * 1024;
-const STRETCHES_MAX: u64 = 64;
 /// Tables without transactions are read within this time, while nothing on the server changes.
 const GLOBAL_LOCK_MAX: Duration = Duration::from_secs(600);
 
@@ -90,12 +93,17 @@ pub(crate) async fn take(
     let plan = Plan::make(&mut first, &schema).await?;
     first.close().await;
     let mut collecting = Collecting::new(context, writer, &schema, &plan);
+    collecting.pace = Pace::new(context, source.limit.rate);
 
-    let connections = collecting.read(&plan, plan.urgent.clone(), connections).await?;
+    // While others wait for a lock of ours there is no rest.
+    let open = Gate::open();
+    let connections = collecting.read(&plan, plan.urgent.clone(), connections, &open).await?;
     if read.holds_global() {
         read = read.release_global().await?;
     }
-    let connections = collecting.read(&plan, plan.others.clone(), connections).await?;
+    let (gate, watch) = Gate::begin(context, address, facts, source.limit).await?;
+    let connections = collecting.read(&plan, plan.others.clone(), connections, &gate).await?;
+    watch.end(context).await?;
     for connection in connections {
         connection.close().await;
     }
@@ -169,7 +177,7 @@ impl Plan {
         for (table, task) in order {
             let transactional = is_transactional(&task.schema.engine);
             let jobs = if transactional { &mut others } else { &mut urgent };
-            for stretch in stretches(connection, task).await? {
+            for stretch in divide(connection, &task.schema, task.key.as_ref(), Fineness::default()).await? {
                 let file = files.len();
                 jobs.push(Job { table, file, stretch });
                 files.push(table);
@@ -184,27 +192,6 @@ impl Plan {
     }
 }
 
-/// Divides a large table by its key's number.
-async fn stretches(connection: &mut Connection, task: &Task) -> Result<Vec<Stretch>> {
-    let count = (task.schema.data_bytes / STRETCH_BYTES + 1).min(STRETCHES_MAX);
-    let number = task.key.as_ref().and_then(TableKey::number);
-    let Some(number) = number.filter(|_| count > 1) else {
-        return Ok(vec![Stretch::default()]);
-    };
-    let (name, table) = (
-        quote_name(number),
-        quote_table(&task.schema.database, &task.schema.name),
-    );
-    let rows = connection
-        .query(&format!("SELECT MIN({name}), MAX({name}) FROM {table}"))
-        .await?;
-    let border = |column| rows.rows.first()?.text(column)?.parse::<i128>().ok();
-    let (Some(least), Some(most)) = (border(0), border(1)) else {
-        return Ok(vec![Stretch::default()]);
-    };
-    Ok(divide(least, most, u32::try_from(count).unwrap_or(1)))
-}
-
 /// The text on its way into the repository.
 struct Collecting<'a> {
     context: &'a Context,
@@ -212,6 +199,7 @@ struct Collecting<'a> {
     contents: Vec<(u64, FileContent)>,
     tables: Vec<TableRows>,
     files: Vec<usize>,
+    pace: Pace,
     bytes: u64,
     expected: u64,
 }
@@ -229,20 +217,32 @@ impl<'a> Collecting<'a> {
             contents: plan.files.iter().map(|_| (0, FileContent::default())).collect(),
             tables: tables.collect(),
             files: plan.files.clone(),
+            pace: Pace::new(context, None),
             bytes: 0,
             expected: schema.tables.iter().map(|table| table.data_bytes).sum(),
         }
     }
 
     /// Reads stretches by all connections; gives the connections back.
-    async fn read(&mut self, plan: &Plan, jobs: Vec<Job>, connections: Vec<Connection>) -> Result<Vec<Connection>> {
+    async fn read(
+        &mut self,
+        plan: &Plan,
+        jobs: Vec<Job>,
+        connections: Vec<Connection>,
+        gate: &Gate,
+    ) -> Result<Vec<Connection>> {
         let (out, mut texts) = mpsc::channel(PIECES_AHEAD);
         let jobs = Arc::new(Mutex::new(VecDeque::from(jobs)));
         let mut readers = TaskSet::new("read rows");
         for connection in connections {
             let (tables, jobs, out) = (Arc::clone(&plan.tables), Arc::clone(&jobs), out.clone());
             let (clock, cancel) = (Arc::clone(&self.context.clock), self.context.cancel.clone());
-            readers.spawn(read_all(connection, tables, jobs, out, clock, cancel));
+            let work = Work {
+                tables,
+                jobs,
+                gate: gate.clone(),
+            };
+            readers.spawn(read_all(connection, work, out, clock, cancel));
         }
         drop(out);
         let mut connections = Vec::new();
@@ -269,6 +269,7 @@ impl<'a> Collecting<'a> {
                 self.bytes += length as u64;
                 self.context
                     .progress("rows", self.bytes, Some(self.expected.max(self.bytes)));
+                self.pace.taken(self.context, length as u64).await?;
             }
             Text::End { table, file, digest } => {
                 let rows = self

@@ -19,13 +19,14 @@ use ballast_repository::BackupWriter;
 use jiff::Timestamp;
 
 use super::commit_pause::{CommitPause, read_position, read_tables};
+use super::pace::Pace;
 use super::pieces::Pieces;
 use super::record::PhysicalRecord;
 use super::taken::Taken;
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
 use crate::position::Position;
-use crate::settings::Engine;
+use crate::settings::{Engine, SourceSettings};
 
 /// Pages with a wrong checksum that may wait for their second coming.
 const SUSPECTS_MAX: usize = 10_000;
@@ -56,6 +57,7 @@ struct Snapshot {
 
 pub(crate) async fn take(
     context: &Context,
+    source: &SourceSettings,
     address: &ServerAddress,
     facts: &Facts,
     writer: BackupWriter,
@@ -67,6 +69,7 @@ pub(crate) async fn take(
     };
     let mut stream = start(context, address, options).await?;
     let mut run = Run::new(context, facts, Pieces::new(writer, piece_bytes));
+    run.pace = Pace::new(context, source.limit.rate);
     match drive(context, address, &mut stream, &mut run).await {
         Ok(found) => run.finish(found).await,
         Err(error) => {
@@ -196,6 +199,7 @@ struct Run<'a> {
     checkers: HashMap<u32, Option<Arc<PageChecker>>>,
     /// Pages with a wrong checksum, by file and page number.
     suspects: BTreeMap<(u32, u64), String>,
+    pace: Pace,
     bytes: u64,
     expected: u64,
 }
@@ -211,6 +215,7 @@ impl<'a> Run<'a> {
             pieces,
             checkers: HashMap::new(),
             suspects: BTreeMap::new(),
+            pace: Pace::new(context, None),
             bytes: 0,
             expected: 0,
         }
@@ -231,7 +236,8 @@ impl<'a> Run<'a> {
     async fn block(&mut self, block: &DataBlock) -> Result<()> {
         self.check(block)?;
         let (file, offset, bytes) = (block.file_index, block.offset, block.bytes.clone());
-        self.bytes += bytes.len() as u64;
+        let length = bytes.len() as u64;
+        self.bytes += length;
         if block.state == CloneState::PageCopy {
             self.pieces.put_over(file, offset, bytes).await?;
         } else {
@@ -239,7 +245,8 @@ impl<'a> Run<'a> {
         }
         self.context
             .progress("copy", self.bytes, Some(self.expected.max(self.bytes)));
-        Ok(())
+        // Commits are never held while data comes, so nobody waits for this.
+        self.pace.taken(self.context, length).await
     }
 
     fn check(&mut self, block: &DataBlock) -> Result<()> {

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::cutter::{Cutter, pieces};
+use super::gate::Gate;
 use super::stretch::{Stretch, TableKey};
 use crate::error::{ProtectError, Result};
 
@@ -58,22 +59,31 @@ pub(crate) enum Text {
     },
 }
 
+/// What readers share.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) tables: Arc<Vec<Task>>,
+    pub(crate) jobs: Arc<Mutex<VecDeque<Job>>>,
+    pub(crate) gate: Gate,
+}
+
 /// Takes jobs until there are none; gives the connection back.
 pub(crate) async fn read_all(
     mut connection: Connection,
-    tables: Arc<Vec<Task>>,
-    jobs: Arc<Mutex<VecDeque<Job>>>,
+    work: Work,
     out: mpsc::Sender<Text>,
     clock: Arc<dyn Clock>,
     cancel: Cancel,
 ) -> Result<Connection> {
     connection.set_read_timeout(READ_WAIT_MAX);
-    // A table that was read would stay locked against DDL until the snapshot ends.
+    // A table that was read would stay locked against DDL until the snapshot ends: it is given back after each statement.
     connection.execute("SAVEPOINT before_rows").await?;
     loop {
-        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let next = work.jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let Some(job) = next else { return Ok(connection) };
-        let Some(task) = tables.get(job.table) else { continue };
+        let Some(task) = work.tables.get(job.table) else {
+            continue;
+        };
         let mut reading = Reading {
             connection: &mut connection,
             task,
@@ -81,6 +91,7 @@ pub(crate) async fn read_all(
             out: &out,
             clock: &*clock,
             cancel: &cancel,
+            gate: &work.gate,
             rows: TextRows::new(&task.form),
             cutter: Cutter::default(),
             digest: TableDigest::default(),
@@ -95,7 +106,6 @@ pub(crate) async fn read_all(
             digest,
         };
         send(&out, end, &cancel).await?;
-        connection.execute("ROLLBACK TO SAVEPOINT before_rows").await?;
     }
 }
 
@@ -107,6 +117,7 @@ struct Reading<'a> {
     out: &'a mpsc::Sender<Text>,
     clock: &'a dyn Clock,
     cancel: &'a Cancel,
+    gate: &'a Gate,
     rows: TextRows,
     cutter: Cutter,
     digest: TableDigest,
@@ -119,8 +130,12 @@ impl Reading<'_> {
             let key = self.task.key.as_ref();
             let limited = key.is_some().then_some(limit);
             let sql = stretch.select(&self.task.schema, &self.task.form, key, limited);
+            let passed = self.gate.pass(self.cancel).await?;
             let from = self.clock.elapsed();
             let (rows, last) = self.statement(&sql, limited).await?;
+            // Nobody's DDL, and nobody behind it, waits while this one rests.
+            self.connection.execute("ROLLBACK TO SAVEPOINT before_rows").await?;
+            drop(passed);
             if limited.is_none_or(|limit| rows < limit) {
                 break;
             }

@@ -1,7 +1,8 @@
 //! Which rows of a table one statement reads: a stretch between two keys, in the order of a key, up to a number of rows.
 //!
-//! Pure. A stretch that was cut off by its limit goes on behind the last key that came; where the key's first column
-//! is an integer, a table is divided beforehand, so that several connections read it.
+//! Pure. A stretch that was cut off by its limit goes on behind the last key that came. Where it begins and ends is compared by
+//! the server, in the column's own order: so two stretches that meet at a key hold every row between them once, whatever the
+//! types and collations are. A key that can hold NULL, or whose values cannot be written down exactly, is none.
 #![deny(clippy::indexing_slicing)]
 
 use ballast_mysql::{KeyPart, TableForm, TableSchema, quote_name, quote_table};
@@ -12,20 +13,22 @@ const INTEGERS: [&str; 5] = ["tinyint", "smallint", "mediumint", "int", "bigint"
 /// How the rows of one table can be cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableKey {
-    columns: Vec<KeyColumn>,
+    /// What the server calls it.
+    index: String,
+    pub(super) columns: Vec<KeyColumn>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct KeyColumn {
+pub(super) struct KeyColumn {
     name: String,
     /// Which of the selected columns it is.
     place: usize,
-    literal: Literal,
+    pub(super) literal: Literal,
 }
 
 /// How a value is written in SQL so that it means the same again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Literal {
+pub(super) enum Literal {
     Number,
     /// In quotes, as the server printed it.
     Quoted,
@@ -33,60 +36,69 @@ enum Literal {
     Text(String),
 }
 
-/// Rows behind `after` and before `before`, each as the literals of the key's columns, or of the first few of them.
+/// The values of a key's columns as SQL, or of the first few of them.
+pub(crate) type Literals = Vec<String>;
+
+/// Some rows of a table, all of them where nothing is said.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Stretch {
-    pub(crate) after: Option<Vec<String>>,
-    /// The first column's value is less than this.
-    pub(crate) before: Option<i128>,
-    /// The first column's value is not less than this.
-    pub(crate) from: Option<i128>,
+    /// Rows of these partitions only; of all where there are none.
+    pub(crate) partitions: Vec<String>,
+    /// Rows whose key is not less than this.
+    pub(crate) from: Option<Literals>,
+    /// Rows whose key is less than this.
+    pub(crate) before: Option<Literals>,
+    /// Rows whose key is greater than this.
+    pub(crate) after: Option<Literals>,
 }
 
 impl TableKey {
     /// The primary key, or else a unique key without NULL; `None` where no key's values can be written down exactly.
     pub(crate) fn of(table: &TableSchema) -> Option<Self> {
-        let keys = std::iter::once(&table.primary_key).chain(table.unique_keys.iter().map(|key| &key.parts));
-        keys.filter(|parts| !parts.is_empty()).find_map(|parts| {
+        let primary = std::iter::once(("PRIMARY", &table.primary_key));
+        let unique = table.unique_keys.iter().map(|key| (key.name.as_str(), &key.parts));
+        let mut keys = primary.chain(unique).filter(|(_, parts)| !parts.is_empty());
+        keys.find_map(|(index, parts)| {
             let columns: Option<Vec<_>> = parts.iter().map(|part| KeyColumn::of(table, part)).collect();
-            columns.map(|columns| Self { columns })
+            columns.map(|columns| Self {
+                index: index.to_owned(),
+                columns,
+            })
         })
     }
 
-    /// The column by whose number the table can be divided.
-    pub(crate) fn number(&self) -> Option<&str> {
-        let first = self.columns.first()?;
-        (first.literal == Literal::Number).then_some(first.name.as_str())
-    }
-
     /// The key of a row, written down. `None` if a value is missing, which a key's cannot be.
-    pub(crate) fn literals<'a>(&self, values: &dyn Fn(usize) -> Option<&'a [u8]>) -> Option<Vec<String>> {
-        let literal = |column: &KeyColumn| {
-            let value = values(column.place)?;
-            Some(match &column.literal {
-                Literal::Number => std::str::from_utf8(value).ok()?.to_owned(),
-                Literal::Quoted => format!("'{}'", std::str::from_utf8(value).ok()?),
-                Literal::Text(charset) if value.is_empty() => format!("_{charset} ''"),
-                Literal::Text(charset) => format!("_{charset} 0x{}", hex(value)),
-            })
-        };
+    pub(crate) fn literals<'a>(&self, values: &dyn Fn(usize) -> Option<&'a [u8]>) -> Option<Literals> {
+        let literal = |column: &KeyColumn| column.literal(values(column.place)?);
         self.columns.iter().map(literal).collect()
     }
 
-    fn order(&self) -> String {
-        let names: Vec<_> = self.columns.iter().map(|column| quote_name(&column.name)).collect();
-        names.join(", ")
+    fn names(&self) -> impl Iterator<Item = String> {
+        self.columns.iter().map(|column| quote_name(&column.name))
     }
 
-    /// `(a, b) > (x, y)`, spelled so that the server looks it up in the key.
-    fn behind(&self, last: &[String]) -> Option<String> {
+    fn list(&self) -> String {
+        self.names().collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether the key of a row is greater than this one, or not less: `(a, b) > (x, y)`, spelled so that the server looks it up.
+    fn greater(&self, than: &[String], or_equal: bool) -> Option<String> {
+        self.compare(than, ">", or_equal)
+    }
+
+    /// `(a, b) < (x, y)`, or not greater.
+    fn less(&self, than: &[String], or_equal: bool) -> Option<String> {
+        self.compare(than, "<", or_equal)
+    }
+
+    fn compare(&self, with: &[String], sign: &str, or_equal: bool) -> Option<String> {
         let mut condition = String::new();
-        for (column, value) in self.columns.iter().zip(last).rev() {
-            let name = quote_name(&column.name);
-            condition = if condition.is_empty() {
-                format!("{name} > {value}")
-            } else {
-                format!("{name} >= {value} AND ({name} > {value} OR ({condition}))")
+        let pairs: Vec<_> = self.names().zip(with).collect();
+        for (name, value) in pairs.into_iter().rev() {
+            condition = match condition.as_str() {
+                "" if or_equal => format!("{name} {sign}= {value}"),
+                "" => format!("{name} {sign} {value}"),
+                inner => format!("{name} {sign}= {value} AND ({name} {sign} {value} OR ({inner}))"),
             };
         }
         (!condition.is_empty()).then_some(condition)
@@ -105,10 +117,20 @@ impl KeyColumn {
             ("binary" | "varbinary", _) => Literal::Text("binary".to_owned()),
             _ => return None,
         };
-        (part.prefix.is_none() && !part.descending).then(|| Self {
+        (part.prefix.is_none() && !part.descending && !column.nullable).then(|| Self {
             name: column.name.clone(),
             place,
             literal,
+        })
+    }
+
+    /// A value as SQL.
+    pub(super) fn literal(&self, value: &[u8]) -> Option<String> {
+        Some(match &self.literal {
+            Literal::Number => std::str::from_utf8(value).ok()?.to_owned(),
+            Literal::Quoted => format!("'{}'", std::str::from_utf8(value).ok()?),
+            Literal::Text(charset) if value.is_empty() => format!("_{charset} ''"),
+            Literal::Text(charset) => format!("_{charset} 0x{}", hex(value)),
         })
     }
 }
@@ -122,57 +144,98 @@ impl Stretch {
         key: Option<&TableKey>,
         limit: Option<u64>,
     ) -> String {
-        let mut sql = format!(
-            "SELECT {} FROM {}",
-            form.select_list(),
-            quote_table(&table.database, &table.name)
-        );
+        let mut sql = format!("SELECT {} FROM {}", form.select_list(), self.place(table));
         let Some(key) = key else { return sql };
-        let first = key
-            .columns
-            .first()
-            .map(|column| quote_name(&column.name))
-            .unwrap_or_default();
-        let mut conditions = Vec::new();
-        conditions.extend(self.from.map(|from| format!("{first} >= {from}")));
-        conditions.extend(self.before.map(|before| format!("{first} < {before}")));
-        conditions.extend(self.after.as_deref().and_then(|after| key.behind(after)));
-        if !conditions.is_empty() {
-            sql.push_str(" WHERE ");
-            sql.push_str(&conditions.join(" AND "));
-        }
+        sql.push_str(&self.condition(key, &[]));
         sql.push_str(" ORDER BY ");
-        sql.push_str(&key.order());
+        sql.push_str(&key.list());
         if let Some(limit) = limit {
             sql.push_str(&format!(" LIMIT {limit}"));
         }
         sql
     }
 
-    /// The same from behind a key on.
-    pub(crate) fn behind(&self, last: Vec<String>) -> Self {
+    /// The statement that asks for its first key that is not less than `probe`, greater than `low` and not greater than `high`.
+    pub(super) fn select_key(
+        &self,
+        table: &TableSchema,
+        key: &TableKey,
+        (low, high): (&[String], &[String]),
+        probe: &[String],
+    ) -> String {
+        let more = [key.greater(low, false), key.less(high, true), key.greater(probe, true)];
+        let (list, condition) = (key.list(), self.condition(key, &more));
+        format!(
+            "SELECT {list} FROM {}{condition} ORDER BY {list} LIMIT 1",
+            self.place(table)
+        )
+    }
+
+    /// The statement that asks for its first or its last key.
+    pub(super) fn select_end(&self, table: &TableSchema, key: &TableKey, last: bool) -> String {
+        let direction = if last { " DESC" } else { "" };
+        let order: Vec<_> = key.names().map(|name| name + direction).collect();
+        let (list, order, condition) = (key.list(), order.join(", "), self.condition(key, &[]));
+        format!(
+            "SELECT {list} FROM {}{condition} ORDER BY {order} LIMIT 1",
+            self.place(table)
+        )
+    }
+
+    /// The statement that has the server estimate how many rows it has.
+    pub(super) fn explain(&self, table: &TableSchema, key: &TableKey) -> String {
+        format!(
+            "EXPLAIN FORMAT=TRADITIONAL SELECT {} FROM {} USE INDEX ({}){}",
+            key.list(),
+            self.place(table),
+            quote_name(&key.index),
+            self.condition(key, &[])
+        )
+    }
+
+    fn place(&self, table: &TableSchema) -> String {
+        let name = quote_table(&table.database, &table.name);
+        if self.partitions.is_empty() {
+            return name;
+        }
+        let partitions: Vec<_> = self.partitions.iter().map(|partition| quote_name(partition)).collect();
+        format!("{name} PARTITION ({})", partitions.join(", "))
+    }
+
+    fn condition(&self, key: &TableKey, more: &[Option<String>]) -> String {
+        let ends = [
+            self.from.as_deref().and_then(|from| key.greater(from, true)),
+            self.before.as_deref().and_then(|before| key.less(before, false)),
+            self.after.as_deref().and_then(|after| key.greater(after, false)),
+        ];
+        let all: Vec<_> = ends.iter().chain(more).flatten().map(String::as_str).collect();
+        if all.is_empty() {
+            return String::new();
+        }
+        format!(" WHERE {}", all.join(" AND "))
+    }
+
+    /// The same from behind one of its keys on.
+    pub(crate) fn behind(&self, last: Literals) -> Self {
         Self {
+            from: None,
             after: Some(last),
             ..self.clone()
         }
     }
-}
 
-/// Divides the numbers from `least` to `most` into `count` stretches; the outer ones have no end, so that no row is in none.
-pub(crate) fn divide(least: i128, most: i128, count: u32) -> Vec<Stretch> {
-    let count = i128::from(count.max(1));
-    let Some(width) = most.checked_sub(least).map(|width| width / count + 1) else {
-        return vec![Stretch::default()];
-    };
-    let border = |number: i128| (number > 0 && number < count).then(|| least + width * number);
-    (0..count)
-        .map(|number| Stretch {
-            from: border(number),
-            before: border(number + 1),
-            after: None,
-        })
-        .filter(|stretch| stretch.from.is_none_or(|from| from <= most))
-        .collect()
+    /// Two that hold together what this one holds, the second from a key on.
+    pub(super) fn split(&self, at: Literals) -> (Self, Self) {
+        let first = Self {
+            before: Some(at.clone()),
+            ..self.clone()
+        };
+        let second = Self {
+            from: Some(at),
+            ..self.clone()
+        };
+        (first, second)
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
