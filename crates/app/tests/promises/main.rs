@@ -15,6 +15,7 @@ mod load_again;
 mod logical;
 mod mistakes;
 mod position;
+mod rows_consistent;
 mod savings;
 mod several;
 mod shapes;
