@@ -26,6 +26,7 @@ use self::contents::Contents;
 use self::cutter::Cutter;
 use self::record::ExternalRecord;
 use self::tables::Tables;
+use super::pace::Pace;
 use super::taken::Taken;
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
@@ -62,6 +63,7 @@ pub(crate) async fn take(
     };
     let mut run = tool.backup(address, on_line, &context.cancel).await?;
     let mut pass = Pass::new(context, facts, writer, piece_bytes);
+    pass.pace = Pace::new(context, source.limit.rate);
     match pass.through(&mut run).await {
         Ok(()) => run.finish().await.map_err(|error| told(&tool, error))?,
         // The stream is wrong: mostly because the tool came to an end, and it says why.
@@ -159,6 +161,8 @@ struct Pass<'a> {
     content: FileContent,
     bytes: u64,
     expected: u64,
+    /// The tool waits for its pipe.
+    pace: Pace,
 }
 
 impl<'a> Pass<'a> {
@@ -173,6 +177,7 @@ impl<'a> Pass<'a> {
             content: FileContent::default(),
             bytes: 0,
             expected: facts.data_bytes(),
+            pace: Pace::new(context, None),
         }
     }
 
@@ -196,6 +201,7 @@ impl<'a> Pass<'a> {
             let number = self.writer.store(piece).await?;
             self.content.put(self.bytes, length, number, 0);
             self.bytes += u64::from(length);
+            self.pace.taken(self.context, u64::from(length)).await?;
         }
         self.context
             .progress("copy", self.bytes, Some(self.expected.max(self.bytes)));

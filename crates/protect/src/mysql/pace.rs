@@ -1,7 +1,7 @@
 //! Not faster than the configuration allows: who takes bytes from a server waits until they are due, and the server waits for
 //! who takes them.
 //!
-//! Both engines read more than they have at hand only up to a few MiB, so the network is as slow as the taking. The waits are
+//! All engines read more than they have at hand only up to a few MiB, so the network is as slow as the taking. The waits are
 //! short ones between pieces, see `Limit::RATE_MIN`: no server takes such a connection for dead.
 
 use std::time::Duration;
