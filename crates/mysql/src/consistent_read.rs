@@ -233,6 +233,11 @@ impl ConsistentRead {
     }
 }
 
+/// A session that reads rows as a consistent read's do, where nobody else writes or what it reads is locked.
+pub async fn open_reader(address: &ServerAddress, facts: &Facts, cancel: &Cancel) -> Result<Connection, MysqlError> {
+    session::open(address, facts.version.flavour, cancel).await
+}
+
 /// The best way this server and this account allow.
 async fn see(mut way: Way<'_>, connections: Vec<Connection>) -> Result<Seen, MysqlError> {
     if is_mariadb(way.facts) {

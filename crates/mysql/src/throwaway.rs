@@ -217,6 +217,12 @@ impl ThrowawayServer {
         }
     }
 
+    /// Ends it without a shutdown, for a directory that nobody will use; its files are its no more afterwards.
+    pub async fn discard(mut self) -> Result<(), MysqlError> {
+        let killed = self.child.kill().await;
+        killed.map_err(|error| self.failed(format!("the server could not be ended ({error})")))
+    }
+
     fn failed(&self, what: String) -> MysqlError {
         MysqlError::Process {
             what,

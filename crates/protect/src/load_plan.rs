@@ -1,4 +1,4 @@
-//! Which tables of a logical backup go where on a running server: decided and shown before anything is written.
+//! Which tables of a backup go where on a running server: decided and shown before anything is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,13 +8,14 @@ use ballast_repository::{BackupId, Manifest, Repository};
 use crate::catalog::{BackupSummary, list};
 use crate::context::Context;
 use crate::error::{ProtectError, Result};
-use crate::load::Names;
 use crate::load::book::Book;
 use crate::load::resume::{GoesOn, Present, cannot_go_on, choice, going_on, is_in_the_way, refuse_own_name};
+use crate::load::{Names, RowSource};
 use crate::mysql::lease::{Alone, Lease};
 use crate::mysql::logical::record::LogicalRecord;
+use crate::mysql::record::PhysicalRecord;
 use crate::pattern::TablePattern;
-use crate::restore_plan::{RestoreRequest, RestoreTarget, choose};
+use crate::restore_plan::{RestorePlan, RestoreRequest, RestoreTarget, choose, plan_private_files};
 use crate::settings::Engine;
 use crate::vault::Vault;
 
@@ -59,6 +60,12 @@ pub struct LoadPlan {
     pub replaces: Vec<String>,
     /// An earlier run of this load was not finished.
     pub goes_on: Option<GoesOn>,
+    /// Of a physical backup: its files, on which a private server gives the rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<Box<RestorePlan>>,
+    /// What is loaded is written down on the target, so that another run goes on.
+    #[serde(skip)]
+    pub(crate) remembers: bool,
     #[serde(skip)]
     pub(crate) source: String,
     #[serde(skip)]
@@ -77,8 +84,13 @@ pub struct LoadPlan {
     pub(crate) rename: Vec<Rename>,
     #[serde(skip)]
     pub(crate) only: Vec<TablePattern>,
+    /// Of a physical backup it is read from the private server.
     #[serde(skip)]
     pub(crate) record: LogicalRecord,
+    #[serde(skip)]
+    pub(crate) rows: RowSource,
+    #[serde(skip)]
+    pub(crate) databases_there: BTreeSet<String>,
     #[serde(skip)]
     pub(crate) manifest: Manifest,
     #[serde(skip)]
@@ -100,7 +112,7 @@ impl LoadPlan {
             ),
             (
                 "holds".to_owned(),
-                format!("{} tables as of {moment}", self.record.schema.tables.len()),
+                format!("{} tables as of {moment}", self.backup.tables.unwrap_or_default()),
             ),
             ("target".to_owned(), self.target.clone()),
             (
@@ -116,6 +128,9 @@ impl LoadPlan {
         ];
         if !self.replaces.is_empty() {
             lines.push(("replaces".to_owned(), some_of(self.replaces.iter().cloned())));
+        }
+        if let Some(files) = &self.files {
+            lines.extend(files.private_lines());
         }
         if let Some(before) = &self.goes_on {
             let (whole, all) = (before.tables_whole, self.tables.len());
@@ -151,7 +166,7 @@ impl LoadPlan {
     }
 }
 
-fn is_chosen(only: &[TablePattern], database: &str, table: &str) -> bool {
+pub(crate) fn is_chosen(only: &[TablePattern], database: &str, table: &str) -> bool {
     only.is_empty() || only.iter().any(|pattern| pattern.matches(database, table))
 }
 
@@ -186,19 +201,22 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
     let from = vault
         .named(backup.repositories.first().map_or("", String::as_str))?
         .clone();
-    if backup.engine != Some(Engine::Logical) {
-        let message = format!(
-            "backup \"{}\" holds files, and this version loads rows only into a running server",
-            backup.id
-        );
-        return Err(ProtectError::usage(message)
-            .hint("restore it to a directory with --to datadir:PATH, or choose a logical backup with --backup ID"));
-    }
     let id =
         BackupId::parse(&backup.id).ok_or_else(|| ProtectError::usage(format!("\"{}\" is no backup id", backup.id)))?;
     let manifest = from.manifest(&id, &context.cancel).await?;
-    let record = LogicalRecord::read(&manifest.annex)?;
-    let names = names(request, &record)?;
+    let (record, tables, files) = if backup.engine == Some(Engine::Logical) {
+        let record = LogicalRecord::read(&manifest.annex)?;
+        let tables = record.schema.tables.iter();
+        let tables = tables
+            .map(|table| (table.database.clone(), table.name.clone()))
+            .collect();
+        (record, tables, None)
+    } else {
+        let tables = PhysicalRecord::read(&manifest.annex)?.tables;
+        let files = plan_private_files(context, request, backup.clone(), from.clone()).await?;
+        (LogicalRecord::default(), tables, Some(Box::new(files)))
+    };
+    let names = names(request, tables)?;
     refuse_own_name(&names)?;
 
     let facts = Facts::read(&mut connection).await?;
@@ -246,6 +264,10 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
             taken.push(dotted(to));
         }
     }
+    if files.is_some() {
+        let there = names.iter().filter(|(_, to)| present.contains_key(to));
+        taken.extend(there.map(|(_, to)| dotted(to)));
+    }
     if book.is_none() && request.is_whole() {
         let sequences = record.schema.sequences.iter();
         let names = sequences.map(|sequence| (sequence.database.clone(), sequence.name.clone()));
@@ -259,6 +281,8 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
     let replaces = refuse_taken(taken, request.replace)?;
     Ok(LoadPlan {
         goes_on: book.as_ref().map(GoesOn::of),
+        remembers: files.is_none(),
+        files,
         source: request.source.clone(),
         choice: choice(&request.only, &request.rename),
         replace: request.replace,
@@ -274,6 +298,8 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
         rename: request.rename.clone(),
         only: request.only.clone(),
         record,
+        rows: RowSource::Stored,
+        databases_there: databases,
         manifest,
         from,
         address,
@@ -300,13 +326,7 @@ fn dotted((database, table): &TableName) -> String {
 }
 
 /// Old and new name of every chosen table. Names that mean nothing, and two tables of one name, are mistakes.
-fn names(request: &RestoreRequest, record: &LogicalRecord) -> Result<Vec<(TableName, TableName)>> {
-    let all: BTreeSet<TableName> = record
-        .schema
-        .tables
-        .iter()
-        .map(|table| (table.database.clone(), table.name.clone()))
-        .collect();
+fn names(request: &RestoreRequest, all: BTreeSet<TableName>) -> Result<Vec<(TableName, TableName)>> {
     let hint = "see what is in it with: ballast restore … --dry-run";
     for pattern in &request.only {
         if let Some(missing) = pattern.missing(&all).first() {

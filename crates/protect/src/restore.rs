@@ -2,6 +2,7 @@
 //! data directory; it moves to its place only after the proof, and it is taken away when anything fails.
 
 mod place;
+pub(crate) mod private;
 
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -73,12 +74,8 @@ async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Resu
     let mut early = WriteOut::start(Arc::clone(&context.clock), place.unfinished.clone());
     let record = steps.run("download", download(context, plan, place)).await?;
     early.all_there();
-    let proved = steps
-        .run(
-            "prove",
-            proof::prove(context, plan, &record, &place.unfinished, &place.outside),
-        )
-        .await?;
+    let prove = proof::prove(context, plan, &record, &place.unfinished, &place.outside);
+    let proved = steps.run("prove", Box::pin(prove)).await?;
     early.end().await?;
     if !proved.proof.holds() {
         return Err(unproved(plan, &proved));

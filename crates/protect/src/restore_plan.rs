@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
 use crate::load_plan::Rename;
 use crate::pattern::TablePattern;
+use crate::restore::private;
 use crate::settings::Engine;
 use crate::vault::{Vault, real_path};
 
@@ -39,6 +40,8 @@ pub struct RestoreRequest {
     /// These tables and no others; empty means all.
     pub only: Vec<TablePattern>,
     pub rename: Vec<Rename>,
+    /// Where the files of a physical backup are laid out for as long as rows are read from them.
+    pub scratch: PathBuf,
 }
 
 impl RestoreRequest {
@@ -130,6 +133,32 @@ impl RestorePlan {
     }
 }
 
+impl RestorePlan {
+    /// Where the files of rows come to lie for a while, as lines for people.
+    pub(crate) fn private_lines(&self) -> [(String, String); 2] {
+        let folder = self.target.ancestors().nth(2).unwrap_or(&self.target);
+        [
+            (
+                "read from".to_owned(),
+                format!(
+                    "the backup's files, by {} ({})",
+                    self.mysqld.display(),
+                    self.binary.version.text
+                ),
+            ),
+            (
+                "scratch".to_owned(),
+                format!(
+                    "{}: {} needed for a while, {} free",
+                    folder.display(),
+                    ballast_base::format_bytes(self.bytes_needed),
+                    ballast_base::format_bytes(self.bytes_free)
+                ),
+            ),
+        ]
+    }
+}
+
 /// Decides; writes nothing.
 pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreRequest) -> Result<RestorePlan> {
     let RestoreTarget::DataDir(target) = &request.target else {
@@ -154,32 +183,73 @@ pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreReq
         .map_err(|error| ProtectError::usage(format!("target \"{}\"", target.display())).because(error))?;
     refuse_repository(&request.keep_off, &target)?;
     let replaces = look(&target, request.replace)?;
+    let plan = plan_files(context, request, backup, from, target).await?;
+    if plan.bytes_needed > plan.bytes_free {
+        return Err(ProtectError::failed(format!(
+            "target \"{}\" has {} free and the restore needs {}",
+            plan.target.display(),
+            ballast_base::format_bytes(plan.bytes_free),
+            ballast_base::format_bytes(plan.bytes_needed)
+        ))
+        .hint("make room, or restore to another volume"));
+    }
+    Ok(RestorePlan { replaces, ..plan })
+}
+
+/// Decides for a folder that none of the files lie in yet.
+async fn plan_files(
+    context: &Context,
+    request: &RestoreRequest,
+    backup: BackupSummary,
+    from: Repository,
+    target: PathBuf,
+) -> Result<RestorePlan> {
     let (bytes_needed, bytes_free) = (
         backup.bytes_source.unwrap_or_default() + HEADROOM_BYTES,
         free_bytes(&target)?,
     );
-    if bytes_needed > bytes_free {
-        return Err(ProtectError::failed(format!(
-            "target \"{}\" has {} free and the restore needs {}",
-            target.display(),
-            ballast_base::format_bytes(bytes_free),
-            ballast_base::format_bytes(bytes_needed)
-        ))
-        .hint("make room, or restore to another volume"));
-    }
     let binary = binary(context, request, &from, &backup).await?;
     let (repository, mysqld) = (from.name().to_owned(), binary.path.clone());
     Ok(RestorePlan {
         backup,
         repository,
         target,
-        replaces,
+        replaces: Vec::new(),
         bytes_needed,
         bytes_free,
         mysqld,
         binary,
         from,
     })
+}
+
+/// The files of a physical backup, for a private server that rows are read from.
+pub(crate) async fn plan_private_files(
+    context: &Context,
+    request: &RestoreRequest,
+    backup: BackupSummary,
+    from: Repository,
+) -> Result<RestorePlan> {
+    let scratch = std::path::absolute(&request.scratch).map_err(|error| {
+        ProtectError::usage(format!("scratch folder \"{}\"", request.scratch.display())).because(error)
+    })?;
+    if !scratch.is_dir() {
+        let message = format!("there is no scratch folder \"{}\"", scratch.display());
+        return Err(ProtectError::usage(message).hint("name one with room for the backup's files: --scratch PATH"));
+    }
+    let target = private::new_target(&scratch);
+    refuse_repository(&request.keep_off, &target)?;
+    let plan = plan_files(context, request, backup, from, target).await?;
+    if plan.bytes_needed > plan.bytes_free {
+        return Err(ProtectError::failed(format!(
+            "the scratch folder \"{}\" has {} free, and the files that the rows are read from need {}",
+            scratch.display(),
+            ballast_base::format_bytes(plan.bytes_free),
+            ballast_base::format_bytes(plan.bytes_needed)
+        ))
+        .hint("name a folder with more room: --scratch PATH"));
+    }
+    Ok(plan)
 }
 
 pub(crate) fn choose(

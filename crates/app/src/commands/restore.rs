@@ -39,6 +39,7 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
             .collect(),
         replace: args.replace,
         mysqld: server(args.mysqld)?,
+        scratch: scratch(args.scratch),
     };
     let vault = match &args.from_repository {
         Some(name) => run.open_only(&config, name).await?,
@@ -106,6 +107,12 @@ async fn target_password(run: &Run, config: &Config, args: &RestoreArgs) -> Resu
         Ok(source) if source.url == args.to => Ok(run.secrets(source.settings()).await?.password),
         _ => Ok(None),
     }
+}
+
+fn scratch(named: Option<PathBuf>) -> PathBuf {
+    named
+        .or_else(|| variable("TMPDIR").map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from("/tmp"))
 }
 
 /// The server that proves the restore. One that was named must be there; none at all is for the plan to refuse.

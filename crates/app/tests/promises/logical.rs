@@ -14,7 +14,7 @@ pub(crate) fn password() -> String {
 }
 
 /// An empty server, and the address by which the program loads into it.
-fn target(site: &mut Site, flavour: Flavour) -> (MysqlServer, String) {
+pub(crate) fn target(site: &mut Site, flavour: Flavour) -> (MysqlServer, String) {
     let target = MysqlServer::start(MysqlOptions {
         flavour,
         ..MysqlOptions::default()

@@ -12,6 +12,7 @@ mod faults;
 mod load_again;
 mod logical;
 mod mistakes;
+mod out_of_files;
 mod position;
 mod savings;
 mod several;

@@ -35,7 +35,7 @@ use crate::settings::{Engine, SourceSettings};
 /// Connections that read rows.
 pub(crate) const READERS: usize = 4;
 /// Pieces between the readers and the writer.
-const PIECES_AHEAD: usize = 16;
+pub(crate) const PIECES_AHEAD: usize = 16;
 /// A table larger than this is divided, so that several connections read it.
 const STRETCH_BYTES: u64 = 256 * 1024 * 1024;
 const STRETCHES_MAX: u64 = 64;
@@ -145,17 +145,18 @@ fn position(read: &ConsistentRead) -> Position {
 }
 
 /// Which stretches there are, and which of them come first.
-struct Plan {
-    tables: Arc<Vec<Task>>,
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) tables: Arc<Vec<Task>>,
     /// Of tables without transactions.
-    urgent: Vec<Job>,
-    others: Vec<Job>,
+    pub(crate) urgent: Vec<Job>,
+    pub(crate) others: Vec<Job>,
     /// The table of each file.
     files: Vec<usize>,
 }
 
 impl Plan {
-    async fn make(connection: &mut Connection, schema: &Schema) -> Result<Self> {
+    pub(crate) async fn make(connection: &mut Connection, schema: &Schema) -> Result<Self> {
         let tasks = schema.tables.iter().map(|table| Task {
             form: TableForm::new(&table.columns),
             key: TableKey::of(table),

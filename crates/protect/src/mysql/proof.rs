@@ -55,6 +55,16 @@ pub(crate) struct Proved {
     pub(crate) position: Position,
 }
 
+/// A private server that recovered a directory, and what it says of itself.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) server: ThrowawayServer,
+    pub(crate) position: Position,
+    /// It is where the backup says.
+    pub(crate) position_equal: bool,
+    pub(crate) tables: BTreeSet<(String, String)>,
+}
+
 pub(crate) async fn prove(
     context: &Context,
     plan: &RestorePlan,
@@ -62,31 +72,12 @@ pub(crate) async fn prove(
     directory: &Path,
     outside: &Path,
 ) -> Result<Proved> {
-    let mut settings = record.settings.clone();
-    // As the donor's, so that neither this server nor the next one has to make the log anew; but not at the price of a disk.
-    settings.retain(|name, value| {
-        name != REDO_CAPACITY || value.parse().is_ok_and(|bytes: u64| bytes <= REDO_CAPACITY_BYTES_MAX)
-    });
-    if outside.exists() {
-        settings.insert("innodb_directories".to_owned(), outside.display().to_string());
-    }
-    let options = ThrowawayOptions {
-        settings,
-        run_as: rustix::process::geteuid().is_root().then(|| "root".to_owned()),
-        start_wait: START_WAIT_MAX,
-        stop_wait: STOP_WAIT_MAX,
-        ..ThrowawayOptions::new(directory.to_owned())
-    };
-    let server = ThrowawayServer::start(&plan.binary, options, &context.cancel).await?;
-    let position = reached(context, server.address(), directory).await?;
-    let position_equal = plan
-        .backup
-        .position
-        .as_ref()
-        .is_some_and(|recorded| agree(recorded, &position));
-    let mut connection = Connection::open(server.address(), &context.cancel).await?;
-    let found = read_tables(&mut connection).await?;
-    connection.close().await;
+    let Recovered {
+        server,
+        position,
+        position_equal,
+        tables: found,
+    } = recover(context, plan, record, directory, outside).await?;
     let (rows, mut differing) = count(context, server.address(), &found).await?;
     differing.extend(
         record
@@ -111,6 +102,47 @@ pub(crate) async fn prove(
         rows,
     };
     Ok(Proved { proof, position })
+}
+
+/// Starts a private server on a directory and compares its position with the record.
+pub(crate) async fn recover(
+    context: &Context,
+    plan: &RestorePlan,
+    record: &PhysicalRecord,
+    directory: &Path,
+    outside: &Path,
+) -> Result<Recovered> {
+    let mut settings = record.settings.clone();
+    // As the donor's, so that neither this server nor the next one has to make the log anew; but not at the price of a disk.
+    settings.retain(|name, value| {
+        name != REDO_CAPACITY || value.parse().is_ok_and(|bytes: u64| bytes <= REDO_CAPACITY_BYTES_MAX)
+    });
+    if outside.exists() {
+        settings.insert("innodb_directories".to_owned(), outside.display().to_string());
+    }
+    let options = ThrowawayOptions {
+        settings,
+        run_as: rustix::process::geteuid().is_root().then(|| "root".to_owned()),
+        start_wait: START_WAIT_MAX,
+        stop_wait: STOP_WAIT_MAX,
+        ..ThrowawayOptions::new(directory.to_owned())
+    };
+    let server = ThrowawayServer::start(&plan.binary, options, &context.cancel).await?;
+    let position = reached(context, server.address(), directory).await?;
+    let position_equal = plan
+        .backup
+        .position
+        .as_ref()
+        .is_some_and(|recorded| agree(recorded, &position));
+    let mut connection = Connection::open(server.address(), &context.cancel).await?;
+    let tables = read_tables(&mut connection).await?;
+    connection.close().await;
+    Ok(Recovered {
+        server,
+        position,
+        position_equal,
+        tables,
+    })
 }
 
 /// The executed set, and the file and offset that the recovery found in the copy.

@@ -25,7 +25,7 @@ const ROWS_FIRST: u64 = 100_000;
 const ROWS_MIN: u64 = 1_000;
 const ROWS_MAX: u64 = 20_000_000;
 /// One part of an answer may take this long to come.
-const READ_WAIT_MAX: Duration = Duration::from_secs(3600);
+pub(crate) const READ_WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// A table to read.
 #[derive(Debug)]
@@ -74,29 +74,42 @@ pub(crate) async fn read_all(
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let Some(job) = next else { return Ok(connection) };
         let Some(task) = tables.get(job.table) else { continue };
-        let mut reading = Reading {
-            connection: &mut connection,
-            task,
-            file: job.file,
-            out: &out,
-            clock: &*clock,
-            cancel: &cancel,
-            rows: TextRows::new(&task.form),
-            cutter: Cutter::default(),
-            digest: TableDigest::default(),
-        };
-        let digest = reading
-            .stretch(job.stretch)
-            .await
-            .map_err(|error| error.about(&format!("table {}.{}", task.schema.database, task.schema.name)))?;
-        let end = Text::End {
-            table: job.table,
-            file: job.file,
-            digest,
-        };
-        send(&out, end, &cancel).await?;
+        read_stretch(&mut connection, task, job, &out, &*clock, &cancel).await?;
         connection.execute("ROLLBACK TO SAVEPOINT before_rows").await?;
     }
+}
+
+/// One stretch, from its first piece to its end; gives its digest, too.
+pub(crate) async fn read_stretch(
+    connection: &mut Connection,
+    task: &Task,
+    job: Job,
+    out: &mpsc::Sender<Text>,
+    clock: &dyn Clock,
+    cancel: &Cancel,
+) -> Result<TableDigest> {
+    let mut reading = Reading {
+        connection,
+        task,
+        file: job.file,
+        out,
+        clock,
+        cancel,
+        rows: TextRows::new(&task.form),
+        cutter: Cutter::default(),
+        digest: TableDigest::default(),
+    };
+    let digest = reading
+        .stretch(job.stretch)
+        .await
+        .map_err(|error| error.about(&format!("table {}.{}", task.schema.database, task.schema.name)))?;
+    let end = Text::End {
+        table: job.table,
+        file: job.file,
+        digest,
+    };
+    send(out, end, cancel).await?;
+    Ok(digest)
 }
 
 /// One stretch being read.

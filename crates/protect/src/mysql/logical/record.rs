@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{ProtectError, Result};
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct LogicalRecord {
     pub(crate) schema: Schema,
     /// One for each table of the schema, in its order.
