@@ -72,7 +72,26 @@ pub struct TableFact {
     pub bytes: u64,
 }
 
+/// Engines whose tables a clone has the definitions of and no rows, which can be read beside it.
+const ROWS_BESIDE: [&str; 4] = ["MyISAM", "CSV", "ARCHIVE", "MEMORY"];
+/// Whose tables have no rows: a definition is all there is.
+const NO_ROWS: &str = "BLACKHOLE";
+
 impl TableFact {
+    /// Its definition is in a clone and its rows are not.
+    pub fn has_rows_beside(&self) -> bool {
+        ROWS_BESIDE
+            .iter()
+            .any(|engine| self.engine.eq_ignore_ascii_case(engine))
+    }
+
+    /// Neither a clone nor rows beside it bring it back.
+    pub fn is_in_no_copy(&self) -> bool {
+        !self.engine.eq_ignore_ascii_case("InnoDB")
+            && !self.engine.eq_ignore_ascii_case(NO_ROWS)
+            && !self.has_rows_beside()
+    }
+
     /// Of a row of schema, name, engine, rows and bytes.
     pub(crate) fn from_row(row: crate::Row) -> Self {
         let text = |column| row.text(column).map(std::borrow::Cow::into_owned).unwrap_or_default();
@@ -164,11 +183,9 @@ impl Facts {
         SHOW_TABLES.iter().any(|name| self.privileges.contains(*name))
     }
 
-    /// Tables whose content is not InnoDB's. A view or a temporary table is none.
-    pub fn foreign_tables(&self) -> impl Iterator<Item = &TableFact> {
-        self.tables
-            .iter()
-            .filter(|table| !table.engine.eq_ignore_ascii_case("InnoDB"))
+    /// Tables whose rows a clone does not have, and that can be read beside it.
+    pub fn tables_beside(&self) -> impl Iterator<Item = &TableFact> {
+        self.tables.iter().filter(|table| table.has_rows_beside())
     }
 
     /// How much there is: the files where they can be seen, else the tables' estimates.

@@ -272,6 +272,8 @@ fn arguments(binary: &ServerBinary, options: &ThrowawayOptions, scratch: &Scratc
         // The files were written a moment ago: read from the page cache they cost nothing. Nor does it wait for the disk:
         // whoever keeps the directory makes it durable after `stop`.
         arguments.push("--innodb-flush-method=nosync".to_owned());
+        // Rows may be loaded into it; who can speak to it may do so.
+        arguments.push("--local-infile=ON".to_owned());
         // No file access by statements; the built-in folder may not exist, which would stop the start.
         arguments.push("--secure-file-priv=NULL".to_owned());
         arguments.push("--gtid-mode=ON".to_owned());

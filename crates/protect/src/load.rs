@@ -5,6 +5,7 @@
 //! the server took all of them, and each with the mark that tells so (`load/book.rs`): what is killed in the middle, here or
 //! there, goes on when the same is asked for again.
 
+mod beside;
 pub(crate) mod book;
 mod files;
 mod objects;
@@ -19,6 +20,7 @@ use ballast_mysql::{
     Connection, LOAD_SESSION, MysqlError, Naming, READ_SESSION, TableSchema, creation_session, quote_name, quote_table,
 };
 
+pub(crate) use self::beside::{Stay, put_back};
 use self::book::{Book, Stage, TableState};
 use self::resume::Present;
 pub(crate) use self::rows::RowSource;

@@ -4,6 +4,7 @@ pub(crate) mod commit_pause;
 pub(crate) mod lease;
 pub(crate) mod leftover;
 pub(crate) mod logical;
+mod other_engines;
 pub(crate) mod physical;
 pub(crate) mod pieces;
 pub(crate) mod preflight;

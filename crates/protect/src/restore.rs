@@ -169,7 +169,9 @@ async fn download(context: &Context, plan: &RestorePlan, place: &Place) -> Resul
         .ok_or_else(|| ProtectError::usage(format!("\"{}\" is no backup id", plan.backup.id)))?;
     let manifest = plan.from.manifest(&id, &context.cancel).await?;
     let record = PhysicalRecord::read(&manifest.annex)?;
-    if record.layout.files.len() != manifest.files.len() {
+    // Behind the directory's files come those of rows.
+    let beside = manifest.files.len().checked_sub(record.layout.files.len());
+    if beside.is_none_or(|beside| beside > 0 && record.beside.is_none()) {
         return Err(ProtectError::new(
             ErrorKind::Damaged,
             format!("backup \"{id}\" has a record that does not fit its files"),
@@ -188,7 +190,7 @@ async fn download(context: &Context, plan: &RestorePlan, place: &Place) -> Resul
         made.and_then(|made| made.set_len(file.size))
             .map_err(failed("create", path))?;
     }
-    let total = manifest.files.iter().map(|file| file.size).sum();
+    let total = manifest.files.iter().take(paths.len()).map(|file| file.size).sum();
     let numbers: Vec<usize> = (0..paths.len()).collect();
     let write = move |file: usize, offset: u64, bytes: &[u8]| {
         let path = paths.get(file).ok_or(std::io::ErrorKind::NotFound)?;

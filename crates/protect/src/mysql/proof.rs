@@ -14,6 +14,7 @@ use super::commit_pause::read_tables;
 use super::record::PhysicalRecord;
 use crate::context::Context;
 use crate::error::{ProtectError, Result};
+use crate::load::{Stay, put_back};
 use crate::position::Position;
 use crate::restore_plan::RestorePlan;
 
@@ -77,7 +78,7 @@ pub(crate) async fn prove(
         position,
         position_equal,
         tables: found,
-    } = recover(context, plan, record, directory, outside).await?;
+    } = recover(context, plan, record, directory, outside, Stay::Kept).await?;
     let (rows, mut differing) = count(context, server.address(), &found).await?;
     differing.extend(
         record
@@ -104,13 +105,14 @@ pub(crate) async fn prove(
     Ok(Proved { proof, position })
 }
 
-/// Starts a private server on a directory and compares its position with the record.
+/// Starts a private server on a directory, compares its position with the record, and puts in what is not in files.
 pub(crate) async fn recover(
     context: &Context,
     plan: &RestorePlan,
     record: &PhysicalRecord,
     directory: &Path,
     outside: &Path,
+    stay: Stay,
 ) -> Result<Recovered> {
     let mut settings = record.settings.clone();
     // As the donor's, so that neither this server nor the next one has to make the log anew; but not at the price of a disk.
@@ -134,6 +136,9 @@ pub(crate) async fn recover(
         .position
         .as_ref()
         .is_some_and(|recorded| agree(recorded, &position));
+    if let Some(beside) = record.beside.clone().filter(|_| position_equal) {
+        put_back(context, plan, beside, server.address(), stay).await?;
+    }
     let mut connection = Connection::open(server.address(), &context.cancel).await?;
     let tables = read_tables(&mut connection).await?;
     connection.close().await;

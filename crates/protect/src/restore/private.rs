@@ -15,6 +15,7 @@ use super::download;
 use super::place::{LOCK, Place, failed, lock};
 use crate::context::{Context, Steps};
 use crate::error::{ErrorKind, ProtectError, Result};
+use crate::load::Stay;
 use crate::mysql::leftover::end_servers;
 use crate::mysql::proof::{self, Recovered};
 use crate::mysql::record::PhysicalRecord;
@@ -49,7 +50,7 @@ impl PrivateCopy {
         let folder = Folder::create(context, &plan.target).await?;
         let place = Place::prepare(context, plan).await?;
         let record = steps.run("download", download(context, plan, &place)).await?;
-        let recover = proof::recover(context, plan, &record, &place.unfinished, &place.outside);
+        let recover = proof::recover(context, plan, &record, &place.unfinished, &place.outside, Stay::ReadNow);
         let recovered = steps.run("recover", Box::pin(recover)).await?;
         check(plan, &record, &recovered)?;
         Ok(Self {
