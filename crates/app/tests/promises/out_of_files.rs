@@ -108,6 +108,14 @@ fn one_table_out_of_a_physical_backup() {
         assert_eq!(checksums(&other, &["balance"]), held);
     }
 
+    let interrupted = site.program.spawn(&again);
+    std::thread::sleep(took / 2);
+    interrupted.interrupt();
+    let output = interrupted.wait();
+    assert!(matches!(output.code, Some(0 | 130)), "{output:?}");
+    assert_eq!(private_folders(&site), Vec::<PathBuf>::new());
+    assert_eq!(private_servers(&site), Vec::<String>::new());
+
     let (empty, url) = target(&mut site, Flavour::Mysql);
     let result = site.json(&["restore", "orders", "--to", &url, "--scratch", scratch], 0);
     println!("everything: {} s, {}", result["seconds"], result["steps"]);
