@@ -18,6 +18,7 @@
 //! Dropped, the server is killed and its folder removed; what a killed process could not take away, the next start does.
 //! `stop` is the way to a directory another server may use.
 
+mod initialise;
 mod scratch;
 
 use std::collections::BTreeMap;

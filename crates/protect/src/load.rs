@@ -80,7 +80,7 @@ async fn load_alone(context: &Context, mut plan: LoadPlan) -> Result<LoadOutcome
     }
 }
 
-async fn carry_out(context: &Context, mut plan: LoadPlan, mut steps: Steps) -> Result<LoadOutcome> {
+pub(crate) async fn carry_out(context: &Context, mut plan: LoadPlan, mut steps: Steps) -> Result<LoadOutcome> {
     let mut book = plan.book.take();
     let plan = Arc::new(plan);
     let mut control = session(context, &plan).await?;

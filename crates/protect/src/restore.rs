@@ -1,9 +1,11 @@
 //! Carries out a restore plan. What is not finished lies in a folder of its own inside the target, which no server would take for a
 //! data directory; it moves to its place only after the proof, and it is taken away when anything fails.
 
+mod from_rows;
 mod place;
 pub(crate) mod private;
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,12 +40,22 @@ pub struct RestoreOutcome {
     pub reached: Reached,
     pub expected: Expected,
     pub proof: Proof,
+    /// Objects of a logical backup that could not be made, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// Starts a server on it.
     pub start_command: String,
     /// Gives it to the user that server runs as.
     pub ownership: String,
     pub steps: Vec<StepTime>,
     pub seconds: f64,
+}
+
+impl RestoreOutcome {
+    /// Whether something that is in the backup is not in the directory.
+    pub fn partial(&self) -> bool {
+        !self.left_out.is_empty()
+    }
 }
 
 #[derive(Debug, serde::Serialize)]
@@ -70,6 +82,9 @@ pub async fn restore(context: &Context, plan: RestorePlan) -> Result<RestoreOutc
 }
 
 async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Result<RestoreOutcome> {
+    if plan.rows {
+        return Box::pin(carry_out_rows(context, plan, place)).await;
+    }
     let mut steps = context.steps();
     let mut early = WriteOut::start(Arc::clone(&context.clock), place.unfinished.clone());
     let record = steps.run("download", download(context, plan, place)).await?;
@@ -94,7 +109,31 @@ async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Resu
             position: plan.backup.position.clone(),
         },
         proof: proved.proof,
-        start_command: start_command(plan, &record, &place.outside),
+        left_out: Vec::new(),
+        start_command: start_command(plan, &record.settings, &place.outside),
+        ownership: ownership(plan, &place.outside),
+        steps,
+        seconds,
+    })
+}
+
+/// Of a logical backup.
+async fn carry_out_rows(context: &Context, plan: &RestorePlan, place: &Place) -> Result<RestoreOutcome> {
+    let mut steps = context.steps();
+    let filled = steps
+        .run("load", Box::pin(from_rows::fill(context, plan, place)))
+        .await?;
+    steps.run("finish", place.finish(context)).await?;
+    let (steps, seconds) = steps.finish();
+    Ok(RestoreOutcome {
+        backup: plan.backup.id.clone(),
+        repository: plan.repository.clone(),
+        target: plan.target.clone(),
+        reached: filled.load.reached,
+        expected: filled.load.expected,
+        proof: filled.load.proof,
+        left_out: filled.load.left_out,
+        start_command: start_command(plan, &filled.settings, &place.outside),
         ownership: ownership(plan, &place.outside),
         steps,
         seconds,
@@ -282,7 +321,7 @@ fn ownership(plan: &RestorePlan, outside: &Path) -> String {
     command
 }
 
-fn start_command(plan: &RestorePlan, record: &PhysicalRecord, outside: &Path) -> String {
+fn start_command(plan: &RestorePlan, settings: &BTreeMap<String, String>, outside: &Path) -> String {
     const USUAL: [(&str, &str); 3] = [
         ("innodb_page_size", "16384"),
         ("innodb_data_file_path", "ibdata1:12M:autoextend"),
@@ -293,7 +332,7 @@ fn start_command(plan: &RestorePlan, record: &PhysicalRecord, outside: &Path) ->
         command.push_str(&format!(" --innodb-directories={}", shell_word(outside)));
     }
     for (name, usual) in USUAL {
-        if let Some(value) = record.settings.get(name).filter(|value| *value != usual) {
+        if let Some(value) = settings.get(name).filter(|value| *value != usual) {
             command.push_str(&format!(
                 " --{}={}",
                 name.replace('_', "-"),

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ballast_base::Secret;
-use ballast_mysql::{ServerAddress, ServerBinary};
+use ballast_mysql::{Flavour, ServerAddress, ServerBinary};
 use ballast_repository::{BackupId, Repository};
 
 use crate::catalog::{BackupState, BackupSummary, list};
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
 use crate::load_plan::Rename;
+use crate::mysql::logical::record::LogicalRecord;
 use crate::pattern::TablePattern;
 use crate::restore::private;
 use crate::settings::Engine;
@@ -88,6 +89,9 @@ pub struct RestorePlan {
     pub bytes_needed: u64,
     pub bytes_free: u64,
     pub mysqld: PathBuf,
+    /// A fresh directory is made, and rows are loaded into it.
+    #[serde(skip)]
+    pub(crate) rows: bool,
     #[serde(skip)]
     pub(crate) binary: ServerBinary,
     #[serde(skip)]
@@ -175,15 +179,16 @@ pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreReq
     let from = vault
         .named(backup.repositories.first().map_or("", String::as_str))?
         .clone();
-    if backup.engine == Some(Engine::Logical) {
-        let message = format!("backup \"{}\" holds rows and no files", backup.id);
-        return Err(ProtectError::usage(message).hint("load it into a running server with --to mysql://USER@HOST:PORT"));
-    }
+    let (bytes, rows) = if backup.engine == Some(Engine::Logical) {
+        (bytes_of_rows(context, &from, &backup).await?, true)
+    } else {
+        (backup.bytes_source.unwrap_or_default(), false)
+    };
     let target = std::path::absolute(target)
         .map_err(|error| ProtectError::usage(format!("target \"{}\"", target.display())).because(error))?;
     refuse_repository(&request.keep_off, &target)?;
     let replaces = look(&target, request.replace)?;
-    let plan = plan_files(context, request, backup, from, target).await?;
+    let plan = plan_files(context, request, backup, from, (target, bytes, rows)).await?;
     if plan.bytes_needed > plan.bytes_free {
         return Err(ProtectError::failed(format!(
             "target \"{}\" has {} free and the restore needs {}",
@@ -196,19 +201,34 @@ pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreReq
     Ok(RestorePlan { replaces, ..plan })
 }
 
-/// Decides for a folder that none of the files lie in yet.
+/// What a directory with these rows will take, about.
+async fn bytes_of_rows(context: &Context, from: &Repository, backup: &BackupSummary) -> Result<u64> {
+    let id =
+        BackupId::parse(&backup.id).ok_or_else(|| ProtectError::usage(format!("\"{}\" is no backup id", backup.id)))?;
+    let schema = LogicalRecord::read(&from.manifest(&id, &context.cancel).await?.annex)?.schema;
+    if schema.mariadb {
+        let message = format!(
+            "backup \"{}\" holds rows of a MariaDB, and this version makes data directories of MySQL only",
+            backup.id
+        );
+        return Err(ProtectError::usage(message).hint("load it into a running server with --to mysql://USER@HOST:PORT"));
+    }
+    let estimates = schema.tables.iter().map(|table| table.data_bytes + table.index_bytes);
+    let estimated = estimates.fold(0, u64::saturating_add);
+    // Pages that are filled anew are not full, and each table has some.
+    Ok(estimated.max(backup.bytes_source.unwrap_or_default()) / 4 * 5 + HEADROOM_BYTES)
+}
+
+/// Decides for a folder that none of the files lie in yet: of which path, for how many bytes, and whether rows are loaded.
 async fn plan_files(
     context: &Context,
     request: &RestoreRequest,
     backup: BackupSummary,
     from: Repository,
-    target: PathBuf,
+    (target, bytes, rows): (PathBuf, u64, bool),
 ) -> Result<RestorePlan> {
-    let (bytes_needed, bytes_free) = (
-        backup.bytes_source.unwrap_or_default() + HEADROOM_BYTES,
-        free_bytes(&target)?,
-    );
-    let binary = binary(context, request, &from, &backup).await?;
+    let (bytes_needed, bytes_free) = (bytes + HEADROOM_BYTES, free_bytes(&target)?);
+    let binary = binary(context, request, &from, &backup, rows).await?;
     let (repository, mysqld) = (from.name().to_owned(), binary.path.clone());
     Ok(RestorePlan {
         backup,
@@ -218,6 +238,7 @@ async fn plan_files(
         bytes_needed,
         bytes_free,
         mysqld,
+        rows,
         binary,
         from,
     })
@@ -239,7 +260,8 @@ pub(crate) async fn plan_private_files(
     }
     let target = private::new_target(&scratch);
     refuse_repository(&request.keep_off, &target)?;
-    let plan = plan_files(context, request, backup, from, target).await?;
+    let bytes = backup.bytes_source.unwrap_or_default();
+    let plan = plan_files(context, request, backup, from, (target, bytes, false)).await?;
     if plan.bytes_needed > plan.bytes_free {
         return Err(ProtectError::failed(format!(
             "the scratch folder \"{}\" has {} free, and the files that the rows are read from need {}",
@@ -390,12 +412,13 @@ fn free_bytes(target: &Path) -> Result<u64> {
     Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
 }
 
-/// The server program; it must be of the donor's release series.
+/// The server program; for files it must be of the donor's release series, for rows any MySQL will do.
 async fn binary(
     context: &Context,
     request: &RestoreRequest,
     from: &Repository,
     backup: &BackupSummary,
+    rows: bool,
 ) -> Result<ServerBinary> {
     let Some(path) = &request.mysqld else {
         return Err(
@@ -404,6 +427,9 @@ async fn binary(
         );
     };
     let binary = ServerBinary::probe(path, &context.cancel).await?;
+    if rows && binary.version.flavour != Flavour::MariaDb {
+        return Ok(binary);
+    }
     let id =
         BackupId::parse(&backup.id).ok_or_else(|| ProtectError::usage(format!("\"{}\" is no backup id", backup.id)))?;
     let facts = from.facts(&id, &context.cancel).await?.facts;

@@ -55,7 +55,7 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
     }
     let outcome = Box::pin(restore(&run.context, plan)).await?;
     show(run, &outcome)?;
-    Ok(DONE)
+    Ok(if outcome.partial() { PARTIAL } else { DONE })
 }
 
 /// Into a running server.
@@ -133,6 +133,9 @@ fn server(named: Option<PathBuf>) -> Result<Option<PathBuf>> {
 fn show(run: &Run, outcome: &RestoreOutcome) -> Result<()> {
     if run.output.json {
         return run.output.record("result", outcome);
+    }
+    for what in &outcome.left_out {
+        run.output.warn(&format!("left out: {what}"), None);
     }
     let took = Duration::try_from_secs_f64(outcome.seconds).map_or_else(|_| "unknown time".to_owned(), format_duration);
     let proof = &outcome.proof;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ballast_testkit::dataset::{Fingerprint, WriterOptions, Writers, balance, checksums, ugly};
 use ballast_testkit::servers::{Flavour, MysqlOptions, MysqlServer};
 
-use crate::logical::{objects, target};
+use crate::logical::{MYSQL_GRANTS, objects, target};
 use crate::site::{Site, USER, rounds, server, start_restored};
 
 /// What a restore out of files has for a while.
@@ -254,4 +254,34 @@ fn other_engines_are_in_a_physical_backup() {
         assert_eq!(private_folders(&site), Vec::<PathBuf>::new());
     }
     site.verify_clean();
+}
+
+/// Rows become a data directory, made by the program of the server that will use it: every type and object, accounts and `root` too, and
+/// it follows the source from where the rows were read.
+#[test]
+fn rows_become_a_data_directory() {
+    let source = server(MysqlOptions::default());
+    source.sql(&format!("GRANT {MYSQL_GRANTS} ON *.* TO {USER}"));
+    source.sql("CREATE USER onlooker IDENTIFIED BY 'r'; GRANT SELECT ON balance.* TO onlooker");
+    ugly::load(&source);
+    balance::load(&source, 8, 300);
+    let bases: Vec<&str> = ugly::DATABASES.into_iter().chain(["balance"]).collect();
+    let (backed_up, objects_backed_up) = (checksums(&source, &bases), objects(&source, &bases));
+    let site = Site::new(&source, "engine = \"logical\"").init();
+    site.run(&["backup", "orders"]).expect(0);
+    let restored = site.restore(&[]);
+    println!("{} s, {}", restored["seconds"], restored["steps"]);
+    assert_eq!(restored["proof"]["position_equal"], true, "{restored}");
+    assert_eq!(restored["proof"]["tables_differing"], serde_json::json!([]));
+    let copy = start_restored(&site.restored());
+    assert_eq!(checksums(&copy, &bases), backed_up);
+    assert_eq!(objects(&copy, &bases), objects_backed_up);
+    assert_eq!(copy.gtid_executed(), source.gtid_executed());
+    let redo =
+        "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Innodb_redo_log_enabled'";
+    assert_eq!(copy.value(redo), "ON");
+    let count = "SELECT COUNT(*) FROM balance.orders_3";
+    assert_eq!(copy.sql_as("onlooker", "r", count).unwrap(), source.sql(count));
+    let accounts = "SELECT CONCAT(User, '@', Host), plugin, authentication_string FROM mysql.user ORDER BY 1";
+    assert_eq!(copy.sql(accounts), source.sql(accounts));
 }

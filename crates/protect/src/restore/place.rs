@@ -183,7 +183,7 @@ fn refuse_running(target: &Path) -> Result<()> {
     clippy::disallowed_methods,
     reason = "the folder is synced by the caller, once for all names"
 )]
-fn move_in_place(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn move_in_place(from: &Path, to: &Path) -> Result<()> {
     std::fs::rename(from, to).map_err(failed("move", from))
 }
 
