@@ -89,8 +89,9 @@ Examples:
     Verify(VerifyArgs),
     /// Restore a backup and prove that it is what was backed up
     #[command(after_help = "\
-TARGET is datadir:PATH, a folder that is empty or absent and becomes a MySQL data directory, or, for a logical
-backup, mysql://USER@HOST:PORT, a running server that may hold other data; its password is in $BALLAST_TARGET_PASSWORD.
+TARGET is datadir:PATH, a folder that is empty or absent and becomes a MySQL data directory, or
+mysql://USER@HOST:PORT, a running server that may hold other data; its password is in $BALLAST_TARGET_PASSWORD.
+Rows out of a physical backup are read by a private mysqld of the source's series, on its files in --scratch.
 A folder that holds something, and tables of the same names, are refused unless --replace says so.
 A load into a running server that was stopped goes on when the same is typed again; until it is through it remembers
 on the server, in database ballast_load, what is there.
@@ -186,6 +187,9 @@ pub(crate) struct RestoreArgs {
     /// The server that proves the restore [default: $BALLAST_MYSQLD or $BALLAST_MARIADBD, mysqld or mariadbd in $PATH or /usr/sbin]
     #[arg(long, value_name = "PATH")]
     pub(crate) mysqld: Option<PathBuf>,
+    /// Folder with room for a backup's files while rows are read from them [default: $TMPDIR or /tmp]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) scratch: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

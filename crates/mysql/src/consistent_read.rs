@@ -59,7 +59,8 @@
 //!
 //! MyISAM, Aria, MEMORY, ARCHIVE, CSV have no snapshot. They are of the moment only while the global read lock is held: give
 //! [`ReadOptions::hold_global`], read [`ConsistentRead::non_transactional`] first, then
-//! [`ConsistentRead::release_global`]. Nothing on the server changes as long.
+//! [`ConsistentRead::release_global`]. Nothing on the server changes as long. [`TableLocker`] locks only them, for who
+//! needs no snapshot of the others.
 //!
 //! # Limits
 //!
@@ -71,6 +72,7 @@ mod keeper;
 mod locks;
 mod log_position;
 mod session;
+mod table_lock;
 mod ways;
 
 use std::time::Duration;
@@ -85,6 +87,7 @@ use self::ways::{Seen, Way};
 use crate::{Connection, Facts, MysqlError, ServerAddress, TableFact};
 
 pub use self::log_position::LogPosition;
+pub use self::table_lock::{TableLock, TableLocker};
 
 /// Engines whose tables a consistent snapshot is of.
 const SNAPSHOT_ENGINES: &str = "'InnoDB', 'ROCKSDB', 'TokuDB'";
@@ -231,6 +234,11 @@ impl ConsistentRead {
         }
         Ok(())
     }
+}
+
+/// A session that reads rows as a consistent read's do, where nobody else writes or what it reads is locked.
+pub async fn open_reader(address: &ServerAddress, facts: &Facts, cancel: &Cancel) -> Result<Connection, MysqlError> {
+    session::open(address, facts.version.flavour, cancel).await
 }
 
 /// The best way this server and this account allow.

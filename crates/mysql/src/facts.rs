@@ -58,6 +58,9 @@ const SHOW_TABLES: [&str; 11] = [
     "REFERENCES",
 ];
 
+/// Who everybody is on a MySQL that runs without grant tables; a session that began so stays so.
+const NO_GRANT_TABLES: &str = "skip-grants user@skip-grants host";
+
 /// A table of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableFact {
@@ -70,7 +73,26 @@ pub struct TableFact {
     pub bytes: u64,
 }
 
+/// Engines whose tables a clone has the definitions of and no rows, which can be read beside it.
+const ROWS_BESIDE: [&str; 4] = ["MyISAM", "CSV", "ARCHIVE", "MEMORY"];
+/// Whose tables have no rows: a definition is all there is.
+const NO_ROWS: &str = "BLACKHOLE";
+
 impl TableFact {
+    /// Its definition is in a clone and its rows are not.
+    pub fn has_rows_beside(&self) -> bool {
+        ROWS_BESIDE
+            .iter()
+            .any(|engine| self.engine.eq_ignore_ascii_case(engine))
+    }
+
+    /// Neither a clone nor rows beside it bring it back.
+    pub fn is_in_no_copy(&self) -> bool {
+        !self.engine.eq_ignore_ascii_case("InnoDB")
+            && !self.engine.eq_ignore_ascii_case(NO_ROWS)
+            && !self.has_rows_beside()
+    }
+
     /// Of a row of schema, name, engine, rows and bytes.
     pub(crate) fn from_row(row: crate::Row) -> Self {
         let text = |column| row.text(column).map(std::borrow::Cow::into_owned).unwrap_or_default();
@@ -172,11 +194,9 @@ impl Facts {
         SHOW_TABLES.iter().any(|name| self.privileges.contains(*name))
     }
 
-    /// Tables whose content is not InnoDB's. A view or a temporary table is none.
-    pub fn foreign_tables(&self) -> impl Iterator<Item = &TableFact> {
-        self.tables
-            .iter()
-            .filter(|table| !table.engine.eq_ignore_ascii_case("InnoDB"))
+    /// Tables whose rows a clone does not have, and that can be read beside it.
+    pub fn tables_beside(&self) -> impl Iterator<Item = &TableFact> {
+        self.tables.iter().filter(|table| table.has_rows_beside())
     }
 
     /// How much there is: the files where they can be seen, else the tables' estimates.
@@ -208,15 +228,31 @@ async fn read_account(connection: &mut Connection) -> Result<String, MysqlError>
 
 /// The privileges on everything, from lines such as GRANT SELECT, PROCESS ON *.* TO ….
 async fn read_privileges(connection: &mut Connection) -> Result<BTreeSet<String>, MysqlError> {
-    let rows = connection.query("SHOW GRANTS").await?;
-    let lines: Vec<String> = rows
-        .into_iter()
-        .filter_map(|row| row.text(0).map(std::borrow::Cow::into_owned))
-        .collect();
-    Ok(lines
+    Ok(read_grants(connection)
+        .await?
         .iter()
         .filter_map(|line| global_privileges(line))
         .flatten()
+        .collect())
+}
+
+/// What this account may do, in the server's words.
+pub(crate) async fn read_grants(connection: &mut Connection) -> Result<Vec<String>, MysqlError> {
+    let rows = match connection.query("SHOW GRANTS").await {
+        Ok(rows) => rows,
+        // A server without grant tables shows none, and allows everything.
+        Err(error @ MysqlError::Server { .. }) => {
+            let account = connection.value("SELECT CURRENT_USER()").await?;
+            return match account.as_deref() {
+                Some(NO_GRANT_TABLES) => Ok(vec!["GRANT ALL PRIVILEGES ON *.* TO ``@``".to_owned()]),
+                _ => Err(error),
+            };
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| row.text(0).map(std::borrow::Cow::into_owned))
         .collect())
 }
 

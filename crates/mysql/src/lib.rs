@@ -35,7 +35,9 @@ pub use clone::{
     FileDescriptor, FileKind, FileMap, FilePath, LayoutFile, PageCompression, RecoveryStatus, StateDescriptor,
 };
 pub use connection::Connection;
-pub use consistent_read::{ConsistentRead, Ddl, Guarantee, LogPosition, Moment, ReadOptions};
+pub use consistent_read::{
+    ConsistentRead, Ddl, Guarantee, LogPosition, Moment, ReadOptions, TableLock, TableLocker, open_reader,
+};
 pub use error::MysqlError;
 pub use facts::{Facts, TableFact};
 pub use gtid::GtidSet;

@@ -5,11 +5,13 @@
 //! instead of an error. [`clone_requirements`] and [`log_requirements`] are pure functions of the facts; what reading rows needs is in
 //! [`crate::row_requirements`].
 
-use crate::facts::Facts;
+use crate::facts::{Facts, TableFact};
 use crate::{Flavour, quote_name};
 
 /// The first release whose server can be cloned.
 const CLONE_SINCE: (u16, u16, u16) = (8, 0, 17);
+/// Tables that are read beside a clone should have no more: their writers wait as long.
+const BESIDE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// How long the binary log should be kept on the server: long enough to come back after a week away.
 const LOG_SECONDS_MIN: u64 = 7 * 24 * 3600;
 /// Binary log files of this size are copied, purged and looked through in good time.
@@ -111,18 +113,15 @@ pub fn clone_requirements(facts: &Facts) -> Vec<Requirement> {
     });
     list.push(none_of(
         "storage engines",
-        "no table of a user outside InnoDB: it would come back empty",
-        &facts
-            .foreign_tables()
-            .map(|table| format!("{}.{} ({})", table.schema, table.name, table.engine))
-            .collect::<Vec<_>>(),
-        facts.foreign_tables().next().map_or_else(String::new, |table| {
-            format!(
-                "ALTER TABLE {} ENGINE=InnoDB;",
-                crate::quote_table(&table.schema, &table.name)
-            )
-        }),
+        "no table of a user outside InnoDB, MyISAM, CSV, ARCHIVE, MEMORY and BLACKHOLE: it would come back broken",
+        &named(facts.tables.iter().filter(|table| table.is_in_no_copy())),
+        facts
+            .tables
+            .iter()
+            .find(|table| table.is_in_no_copy())
+            .map_or_else(String::new, into_innodb),
     ));
+    list.extend(beside(facts));
     let encrypted = facts.encrypted_tablespaces.clone().unwrap_or_default();
     let remedy = encrypted
         .first()
@@ -148,6 +147,61 @@ pub fn clone_requirements(facts: &Facts) -> Vec<Requirement> {
         severity: Must,
     });
     list
+}
+
+/// What the rows of tables need that are read beside a clone. Nothing where there are none.
+fn beside(facts: &Facts) -> Vec<Requirement> {
+    let Some(first) = facts.tables_beside().next() else {
+        return Vec::new();
+    };
+    let names = shortened(&named(facts.tables_beside()));
+    let account = &facts.account;
+    let mut list = Vec::new();
+    for (name, privilege, why) in [
+        ("privilege SELECT", "SELECT", "to read"),
+        (
+            "privilege LOCK TABLES",
+            "LOCK TABLES",
+            "to let stand still while they are read",
+        ),
+        ("privilege TRIGGER", "TRIGGER", "to bring back with their triggers"),
+    ] {
+        let ok = facts.has_privilege(privilege);
+        list.push(Requirement {
+            name,
+            expected: format!("{privilege} ON *.*, {why} the tables outside InnoDB: {names}"),
+            actual: if ok { "granted" } else { "not granted" }.to_owned(),
+            remedy: format!("GRANT {privilege} ON *.* TO {account};"),
+            ok,
+            severity: Severity::Must,
+        });
+    }
+    let bytes = facts
+        .tables_beside()
+        .map(|table| table.bytes)
+        .fold(0, u64::saturating_add);
+    list.push(Requirement {
+        name: "tables outside InnoDB",
+        expected: format!("{BESIDE_BYTES_MAX} bytes (1 GiB) or less: who writes to them waits while they are read"),
+        actual: format!("{bytes} bytes in {names}"),
+        remedy: into_innodb(first),
+        ok: bytes <= BESIDE_BYTES_MAX,
+        severity: Severity::Should,
+    });
+    list
+}
+
+fn named<'a>(tables: impl Iterator<Item = &'a TableFact>) -> Vec<String> {
+    tables
+        .map(|table| format!("{}.{} ({})", table.schema, table.name, table.engine))
+        .collect()
+}
+
+fn into_innodb(table: &TableFact) -> String {
+    format!(
+        "ALTER TABLE {} ENGINE=InnoDB;",
+        crate::quote_table(&table.schema, &table.name)
+    )
 }
 
 /// What following the binary log needs, and what makes a committed transaction survive a crash of the server.
@@ -241,19 +295,23 @@ fn optional_setting(
     requirement
 }
 
-pub(crate) fn none_of(name: &'static str, expected: &str, found: &[String], remedy: String) -> Requirement {
+fn shortened(found: &[String]) -> String {
     let more = found.len().saturating_sub(NAMED_MAX);
-    let mut actual = found.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+    let mut text = found.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
     if more > 0 {
-        actual.push_str(&format!(" and {more} more"));
+        text.push_str(&format!(" and {more} more"));
     }
     if found.is_empty() {
-        actual.push_str("none");
+        text.push_str("none");
     }
+    text
+}
+
+pub(crate) fn none_of(name: &'static str, expected: &str, found: &[String], remedy: String) -> Requirement {
     Requirement {
         name,
         expected: expected.to_owned(),
-        actual,
+        actual: shortened(found),
         remedy,
         ok: found.is_empty(),
         severity: Severity::Must,

@@ -18,6 +18,7 @@
 //! Dropped, the server is killed and its folder removed; what a killed process could not take away, the next start does.
 //! `stop` is the way to a directory another server may use.
 
+mod initialise;
 pub(crate) mod scratch;
 
 use std::collections::BTreeMap;
@@ -217,6 +218,12 @@ impl ThrowawayServer {
         }
     }
 
+    /// Ends it without a shutdown, for a directory that nobody will use; its files are its no more afterwards.
+    pub async fn discard(mut self) -> Result<(), MysqlError> {
+        let killed = self.child.kill().await;
+        killed.map_err(|error| self.failed(format!("the server could not be ended ({error})")))
+    }
+
     fn failed(&self, what: String) -> MysqlError {
         MysqlError::Process {
             what,
@@ -266,6 +273,8 @@ fn arguments(binary: &ServerBinary, options: &ThrowawayOptions, scratch: &Scratc
         // The files were written a moment ago: read from the page cache they cost nothing. Nor does it wait for the disk:
         // whoever keeps the directory makes it durable after `stop`.
         arguments.push("--innodb-flush-method=nosync".to_owned());
+        // Rows may be loaded into it; who can speak to it may do so.
+        arguments.push("--local-infile=ON".to_owned());
         // No file access by statements; the built-in folder may not exist, which would stop the start.
         arguments.push("--secure-file-priv=NULL".to_owned());
         arguments.push("--gtid-mode=ON".to_owned());

@@ -1,12 +1,14 @@
-//! Loads a logical backup into a running server that may hold other data: databases and tables first, rows by several connections,
+//! Loads rows of a backup into a running server that may hold other data: databases and tables first, rows by several connections,
 //! then keys, and every table is fingerprinted by the server and compared; what refers to tables comes last.
 //!
 //! Nothing that was there is touched unless the plan named it. Rows go in transactions of whole rows, each committed only when
 //! the server took all of them, and each with the mark that tells so (`load/book.rs`): what is killed in the middle, here or
 //! there, goes on when the same is asked for again.
 
+mod beside;
 pub(crate) mod book;
 mod by_value;
+mod files;
 mod objects;
 pub(crate) mod resume;
 mod rows;
@@ -20,10 +22,12 @@ use ballast_mysql::{
     quote_table,
 };
 
+pub(crate) use self::beside::{Stay, put_back};
 use self::book::{Book, Stage, TableState};
 use self::resume::Present;
+pub(crate) use self::rows::RowSource;
 use self::rows::{Loader, Work};
-use crate::context::{Context, StepTime};
+use crate::context::{Context, StepTime, Steps};
 use crate::error::{ErrorKind, ProtectError, Result};
 use crate::load_plan::{LoadPlan, TableName};
 use crate::mysql::logical::record::TableRows;
@@ -75,12 +79,20 @@ pub async fn load(context: &Context, mut plan: LoadPlan) -> Result<LoadOutcome> 
 }
 
 async fn load_alone(context: &Context, mut plan: LoadPlan) -> Result<LoadOutcome> {
-    let mut steps = context.steps();
+    let steps = context.steps();
+    match plan.files.take() {
+        Some(files) => Box::pin(files::load(context, plan, &files, steps)).await,
+        None => carry_out(context, plan, steps).await,
+    }
+}
+
+pub(crate) async fn carry_out(context: &Context, mut plan: LoadPlan, mut steps: Steps) -> Result<LoadOutcome> {
     let mut book = plan.book.take();
     let mut control = session(context, &plan).await?;
     match &mut book {
         Some(book) => book.settle(&mut control).await?,
-        None => book = Book::begin(context, &mut control, &plan).await?,
+        None if plan.remembers => book = Book::begin(context, &mut control, &plan).await?,
+        None => {}
     }
     let remembers = book.is_some();
     let unfinished = |error| unfinished(error, remembers);

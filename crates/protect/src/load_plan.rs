@@ -1,23 +1,24 @@
-//! Which tables of a logical backup go where on a running server: decided and shown before anything is written.
+//! Which tables of a backup go where on a running server: decided and shown before anything is written.
 
-mod carry;
+pub(crate) mod carry;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ballast_mysql::{Change, Connection, Facts, Flavour, Loss, ServerAddress, TableSchema};
 use ballast_repository::{BackupId, Manifest, Repository};
 
-use self::carry::carry;
+use self::carry::{Carried, carry};
 use crate::catalog::{BackupSummary, list};
 use crate::context::Context;
 use crate::error::{ProtectError, Result};
-use crate::load::Names;
 use crate::load::book::Book;
 use crate::load::resume::{GoesOn, Present, cannot_go_on, choice, going_on, is_in_the_way, refuse_own_name};
+use crate::load::{Names, RowSource};
 use crate::mysql::lease::{Alone, Lease};
 use crate::mysql::logical::record::LogicalRecord;
+use crate::mysql::record::PhysicalRecord;
 use crate::pattern::TablePattern;
-use crate::restore_plan::{RestoreRequest, RestoreTarget, choose};
+use crate::restore_plan::{RestorePlan, RestoreRequest, RestoreTarget, choose, plan_private_files};
 use crate::settings::Engine;
 use crate::vault::Vault;
 
@@ -62,6 +63,12 @@ pub struct LoadPlan {
     pub replaces: Vec<String>,
     /// An earlier run of this load was not finished.
     pub goes_on: Option<GoesOn>,
+    /// Of a physical backup: its files, on which a private server gives the rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<Box<RestorePlan>>,
+    /// What is loaded is written down on the target, so that another run goes on.
+    #[serde(skip)]
+    pub(crate) remembers: bool,
     #[serde(skip)]
     pub(crate) source: String,
     #[serde(skip)]
@@ -90,8 +97,13 @@ pub struct LoadPlan {
     pub(crate) rename: Vec<Rename>,
     #[serde(skip)]
     pub(crate) only: Vec<TablePattern>,
+    /// Of a physical backup it is read from the private server.
     #[serde(skip)]
     pub(crate) record: LogicalRecord,
+    #[serde(skip)]
+    pub(crate) rows: RowSource,
+    #[serde(skip)]
+    pub(crate) databases_there: BTreeSet<String>,
     #[serde(skip)]
     pub(crate) manifest: Manifest,
     #[serde(skip)]
@@ -113,7 +125,7 @@ impl LoadPlan {
             ),
             (
                 "holds".to_owned(),
-                format!("{} tables as of {moment}", self.record.schema.tables.len()),
+                format!("{} tables as of {moment}", self.backup.tables.unwrap_or_default()),
             ),
             ("target".to_owned(), self.target.clone()),
             (
@@ -129,6 +141,9 @@ impl LoadPlan {
         ];
         if !self.replaces.is_empty() {
             lines.push(("replaces".to_owned(), some_of(self.replaces.iter().cloned())));
+        }
+        if let Some(files) = &self.files {
+            lines.extend(files.private_lines());
         }
         if let Some(before) = &self.goes_on {
             let (whole, all) = (before.tables_whole, self.tables.len());
@@ -154,6 +169,58 @@ impl LoadPlan {
         is_chosen(&self.only, database, table) && !self.without.contains(&(database.to_owned(), table.to_owned()))
     }
 
+    /// Of a private server that nobody else knows: everything in the record, and nothing is remembered for another run.
+    pub(crate) fn private(
+        files: &RestorePlan,
+        address: &ServerAddress,
+        record: LogicalRecord,
+        manifest: Manifest,
+    ) -> Self {
+        Self {
+            backup: files.backup.clone(),
+            repository: files.repository.clone(),
+            target: address.place(),
+            tables: Vec::new(),
+            databases_new: BTreeSet::new(),
+            replaces: Vec::new(),
+            changes: Vec::new(),
+            left_out: Vec::new(),
+            without: BTreeSet::new(),
+            crosses: false,
+            goes_on: None,
+            source: String::new(),
+            choice: String::new(),
+            replace: false,
+            book: None,
+            lease: None,
+            present: BTreeMap::new(),
+            remembers: false,
+            files: None,
+            rename: Vec::new(),
+            only: Vec::new(),
+            record,
+            rows: RowSource::Stored,
+            databases_there: BTreeSet::new(),
+            manifest,
+            from: files.from.clone(),
+            address: address.clone(),
+            mariadb: false,
+        }
+    }
+
+    /// Takes note of what the target makes of the record, unless that leaves nothing to load.
+    pub(crate) fn take_over(&mut self, carried: Carried) -> Result<()> {
+        self.changes = carried.changes;
+        self.left_out = carried.left_out;
+        self.without = carried.without;
+        self.crosses = carried.crosses;
+        if self.chosen().next().is_none() && !self.without.is_empty() {
+            let first = self.left_out.first().map(ToString::to_string).unwrap_or_default();
+            return Err(carry::nothing_left(&first));
+        }
+        Ok(())
+    }
+
     /// Notes tables that the target refused to make.
     pub(crate) fn leave_out(&mut self, tables: Vec<((String, String), String)>) {
         for (name, why) in tables {
@@ -176,7 +243,7 @@ impl LoadPlan {
     }
 }
 
-fn is_chosen(only: &[TablePattern], database: &str, table: &str) -> bool {
+pub(crate) fn is_chosen(only: &[TablePattern], database: &str, table: &str) -> bool {
     only.is_empty() || only.iter().any(|pattern| pattern.matches(database, table))
 }
 
@@ -220,19 +287,22 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
             "restore it to a directory with --to datadir:PATH and start a server there; or choose a logical backup with --backup ID",
         ));
     }
-    if backup.engine != Some(Engine::Logical) {
-        let message = format!(
-            "backup \"{}\" holds files, and this version loads rows only into a running server",
-            backup.id
-        );
-        return Err(ProtectError::usage(message)
-            .hint("restore it to a directory with --to datadir:PATH, or choose a logical backup with --backup ID"));
-    }
     let id =
         BackupId::parse(&backup.id).ok_or_else(|| ProtectError::usage(format!("\"{}\" is no backup id", backup.id)))?;
     let manifest = from.manifest(&id, &context.cancel).await?;
-    let mut record = LogicalRecord::read(&manifest.annex)?;
-    let mut names = names(request, &record)?;
+    let (mut record, tables, files) = if backup.engine == Some(Engine::Logical) {
+        let record = LogicalRecord::read(&manifest.annex)?;
+        let tables = record.schema.tables.iter();
+        let tables = tables
+            .map(|table| (table.database.clone(), table.name.clone()))
+            .collect();
+        (record, tables, None)
+    } else {
+        let tables = PhysicalRecord::read(&manifest.annex)?.tables;
+        let files = plan_private_files(context, request, backup.clone(), from.clone()).await?;
+        (LogicalRecord::default(), tables, Some(Box::new(files)))
+    };
+    let mut names = names(request, tables)?;
     refuse_own_name(&names)?;
 
     let facts = Facts::read(&mut connection).await?;
@@ -244,7 +314,11 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
         .into_iter()
         .filter_map(|row| Some(row.text(0)?.into_owned()))
         .collect();
-    let carried = carry(&mut connection, &facts, request, &mut record).await?;
+    // What is in files is known when a server has opened them.
+    let carried = match files {
+        None => carry(&mut connection, &facts, &request.only, &request.rename, &mut record).await?,
+        Some(_) => Carried::default(),
+    };
     names.retain(|(from, _)| !carried.without.contains(from));
     carry::refuse_names_alike(&names, &facts)?;
     carry::refuse_nothing(&names, &carried)?;
@@ -273,6 +347,10 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
             taken.push(dotted(to));
         }
     }
+    if files.is_some() {
+        let there = names.iter().filter(|(_, to)| present.contains_key(to));
+        taken.extend(there.map(|(_, to)| dotted(to)));
+    }
     if book.is_none() && request.is_whole() {
         let sequences = record.schema.sequences.iter();
         let names = sequences.map(|sequence| (sequence.database.clone(), sequence.name.clone()));
@@ -286,6 +364,8 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
     let replaces = refuse_taken(taken, request.replace)?;
     Ok(LoadPlan {
         goes_on: book.as_ref().map(GoesOn::of),
+        remembers: files.is_none(),
+        files,
         source: request.source.clone(),
         choice: choice(&request.only, &request.rename),
         replace: request.replace,
@@ -305,6 +385,8 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
         rename: request.rename.clone(),
         only: request.only.clone(),
         record,
+        rows: RowSource::Stored,
+        databases_there: databases,
         manifest,
         from,
         address,
@@ -331,13 +413,7 @@ fn dotted((database, table): &TableName) -> String {
 }
 
 /// Old and new name of every chosen table. Names that mean nothing, and two tables of one name, are mistakes.
-fn names(request: &RestoreRequest, record: &LogicalRecord) -> Result<Vec<(TableName, TableName)>> {
-    let all: BTreeSet<TableName> = record
-        .schema
-        .tables
-        .iter()
-        .map(|table| (table.database.clone(), table.name.clone()))
-        .collect();
+fn names(request: &RestoreRequest, all: BTreeSet<TableName>) -> Result<Vec<(TableName, TableName)>> {
     let hint = "see what is in it with: ballast restore … --dry-run";
     for pattern in &request.only {
         if let Some(missing) = pattern.missing(&all).first() {

@@ -5,6 +5,7 @@ pub(crate) mod external;
 pub(crate) mod lease;
 pub(crate) mod leftover;
 pub(crate) mod logical;
+mod other_engines;
 pub(crate) mod pace;
 pub(crate) mod physical;
 pub(crate) mod pieces;

@@ -1,7 +1,9 @@
 //! Carries out a restore plan. What is not finished lies in a folder of its own inside the target, which no server would take for a
 //! data directory; it moves to its place only after the proof, and it is taken away when anything fails.
 
+mod from_rows;
 mod place;
+pub(crate) mod private;
 mod unpack;
 
 use std::collections::BTreeMap;
@@ -40,12 +42,22 @@ pub struct RestoreOutcome {
     pub reached: Reached,
     pub expected: Expected,
     pub proof: Proof,
+    /// Objects of a logical backup that could not be made, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// Starts a server on it.
     pub start_command: String,
     /// Gives it to the user that server runs as.
     pub ownership: String,
     pub steps: Vec<StepTime>,
     pub seconds: f64,
+}
+
+impl RestoreOutcome {
+    /// Whether something that is in the backup is not in the directory.
+    pub fn partial(&self) -> bool {
+        !self.left_out.is_empty()
+    }
 }
 
 #[derive(Debug, serde::Serialize)]
@@ -72,6 +84,9 @@ pub async fn restore(context: &Context, plan: RestorePlan) -> Result<RestoreOutc
 }
 
 async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Result<RestoreOutcome> {
+    if plan.rows {
+        return Box::pin(carry_out_rows(context, plan, place)).await;
+    }
     let mut steps = context.steps();
     let mut early = WriteOut::start(Arc::clone(&context.clock), place.unfinished.clone());
     let (proved, settings) = if let Some(tool) = &plan.tool {
@@ -84,7 +99,7 @@ async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Resu
         let record = steps.run("download", download(context, plan, place)).await?;
         early.all_there();
         let prove = proof::prove(context, plan, &record, &place.unfinished, &place.outside);
-        (steps.run("prove", prove).await?, record.settings)
+        (steps.run("prove", Box::pin(prove)).await?, record.settings)
     };
     early.end().await?;
     if !proved.proof.holds() {
@@ -104,7 +119,31 @@ async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Resu
             position: plan.backup.position.clone(),
         },
         proof: proved.proof,
+        left_out: Vec::new(),
         start_command: start_command(plan, &settings, &place.outside),
+        ownership: ownership(plan, &place.outside),
+        steps,
+        seconds,
+    })
+}
+
+/// Of a logical backup.
+async fn carry_out_rows(context: &Context, plan: &RestorePlan, place: &Place) -> Result<RestoreOutcome> {
+    let mut steps = context.steps();
+    let filled = steps
+        .run("load", Box::pin(from_rows::fill(context, plan, place)))
+        .await?;
+    steps.run("finish", place.finish(context)).await?;
+    let (steps, seconds) = steps.finish();
+    Ok(RestoreOutcome {
+        backup: plan.backup.id.clone(),
+        repository: plan.repository.clone(),
+        target: plan.target.clone(),
+        reached: filled.load.reached,
+        expected: filled.load.expected,
+        proof: filled.load.proof,
+        left_out: filled.load.left_out,
+        start_command: start_command(plan, &filled.settings, &place.outside),
         ownership: ownership(plan, &place.outside),
         steps,
         seconds,
@@ -179,7 +218,9 @@ async fn download(context: &Context, plan: &RestorePlan, place: &Place) -> Resul
         .ok_or_else(|| ProtectError::usage(format!("\"{}\" is no backup id", plan.backup.id)))?;
     let manifest = plan.from.manifest(&id, &context.cancel).await?;
     let record = PhysicalRecord::read(&manifest.annex)?;
-    if record.layout.files.len() != manifest.files.len() {
+    // Behind the directory's files come those of rows.
+    let beside = manifest.files.len().checked_sub(record.layout.files.len());
+    if beside.is_none_or(|beside| beside > 0 && record.beside.is_none()) {
         return Err(ProtectError::new(
             ErrorKind::Damaged,
             format!("backup \"{id}\" has a record that does not fit its files"),
@@ -198,7 +239,7 @@ async fn download(context: &Context, plan: &RestorePlan, place: &Place) -> Resul
         made.and_then(|made| made.set_len(file.size))
             .map_err(failed("create", path))?;
     }
-    let total = manifest.files.iter().map(|file| file.size).sum();
+    let total = manifest.files.iter().take(paths.len()).map(|file| file.size).sum();
     let numbers: Vec<usize> = (0..paths.len()).collect();
     let write = move |file: usize, offset: u64, bytes: &[u8]| {
         let path = paths.get(file).ok_or(std::io::ErrorKind::NotFound)?;

@@ -12,7 +12,9 @@ use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
 use crate::load_plan::Rename;
 use crate::mysql::external::tools;
+use crate::mysql::logical::record::LogicalRecord;
 use crate::pattern::TablePattern;
+use crate::restore::private;
 use crate::settings::{Engine, ToolPlaces};
 use crate::vault::{Vault, real_path};
 
@@ -44,6 +46,8 @@ pub struct RestoreRequest {
     /// These tables and no others; empty means all.
     pub only: Vec<TablePattern>,
     pub rename: Vec<Rename>,
+    /// Where the files of a physical backup are laid out for as long as rows are read from them.
+    pub scratch: PathBuf,
 }
 
 impl RestoreRequest {
@@ -90,6 +94,9 @@ pub struct RestorePlan {
     pub bytes_needed: u64,
     pub bytes_free: u64,
     pub mysqld: PathBuf,
+    /// A fresh directory is made, and rows are loaded into it.
+    #[serde(skip)]
+    pub(crate) rows: bool,
     #[serde(skip)]
     pub(crate) binary: ServerBinary,
     /// Of a backup by the external engine.
@@ -142,6 +149,32 @@ impl RestorePlan {
     }
 }
 
+impl RestorePlan {
+    /// Where the files of rows come to lie for a while, as lines for people.
+    pub(crate) fn private_lines(&self) -> [(String, String); 2] {
+        let folder = self.target.ancestors().nth(2).unwrap_or(&self.target);
+        [
+            (
+                "read from".to_owned(),
+                format!(
+                    "the backup's files, by {} ({})",
+                    self.mysqld.display(),
+                    self.binary.version.text
+                ),
+            ),
+            (
+                "scratch".to_owned(),
+                format!(
+                    "{}: {} needed for a while, {} free",
+                    folder.display(),
+                    ballast_base::format_bytes(self.bytes_needed),
+                    ballast_base::format_bytes(self.bytes_free)
+                ),
+            ),
+        ]
+    }
+}
+
 /// Decides; writes nothing.
 pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreRequest) -> Result<RestorePlan> {
     let RestoreTarget::DataDir(target) = &request.target else {
@@ -151,36 +184,64 @@ pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreReq
         return Err(ProtectError::usage(
             "--only and --rename choose tables for a running server; a directory is restored whole",
         )
-        .hint("restore to --to mysql://USER@HOST:PORT, from a backup of rows (--engine logical)"));
+        .hint("restore to --to mysql://USER@HOST:PORT"));
     }
     let backups = list(context, vault, Some(&request.source)).await?;
     let backup = choose(context, request, backups)?;
     let from = vault
         .named(backup.repositories.first().map_or("", String::as_str))?
         .clone();
-    if backup.engine == Some(Engine::Logical) {
-        let message = format!("backup \"{}\" holds rows and no files", backup.id);
-        return Err(ProtectError::usage(message).hint("load it into a running server with --to mysql://USER@HOST:PORT"));
-    }
+    let (bytes, rows) = if backup.engine == Some(Engine::Logical) {
+        (bytes_of_rows(context, &from, &backup).await?, true)
+    } else {
+        (backup.bytes_source.unwrap_or_default(), false)
+    };
     let target = std::path::absolute(target)
         .map_err(|error| ProtectError::usage(format!("target \"{}\"", target.display())).because(error))?;
     refuse_repository(&request.keep_off, &target)?;
     let replaces = look(&target, request.replace)?;
-    let (bytes_needed, bytes_free) = (
-        backup.bytes_source.unwrap_or_default() + HEADROOM_BYTES,
-        free_bytes(&target)?,
-    );
-    if bytes_needed > bytes_free {
+    let plan = plan_files(context, request, backup, from, (target, bytes, rows)).await?;
+    if plan.bytes_needed > plan.bytes_free {
         return Err(ProtectError::failed(format!(
             "target \"{}\" has {} free and the restore needs {}",
-            target.display(),
-            ballast_base::format_bytes(bytes_free),
-            ballast_base::format_bytes(bytes_needed)
+            plan.target.display(),
+            ballast_base::format_bytes(plan.bytes_free),
+            ballast_base::format_bytes(plan.bytes_needed)
         ))
         .hint("make room, or restore to another volume"));
     }
+    Ok(RestorePlan { replaces, ..plan })
+}
+
+/// What a directory with these rows will take, about.
+async fn bytes_of_rows(context: &Context, from: &Repository, backup: &BackupSummary) -> Result<u64> {
+    let id =
+        BackupId::parse(&backup.id).ok_or_else(|| ProtectError::usage(format!("\"{}\" is no backup id", backup.id)))?;
+    let schema = LogicalRecord::read(&from.manifest(&id, &context.cancel).await?.annex)?.schema;
+    if schema.mariadb {
+        let message = format!(
+            "backup \"{}\" holds rows of a MariaDB, and this version makes data directories of MySQL only",
+            backup.id
+        );
+        return Err(ProtectError::usage(message).hint("load it into a running server with --to mysql://USER@HOST:PORT"));
+    }
+    let estimates = schema.tables.iter().map(|table| table.data_bytes + table.index_bytes);
+    let estimated = estimates.fold(0, u64::saturating_add);
+    // Pages that are filled anew are not full, and each table has some.
+    Ok(estimated.max(backup.bytes_source.unwrap_or_default()) / 4 * 5 + HEADROOM_BYTES)
+}
+
+/// Decides for a folder that none of the files lie in yet: of which path, for how many bytes, and whether rows are loaded.
+async fn plan_files(
+    context: &Context,
+    request: &RestoreRequest,
+    backup: BackupSummary,
+    from: Repository,
+    (target, bytes, rows): (PathBuf, u64, bool),
+) -> Result<RestorePlan> {
+    let (bytes_needed, bytes_free) = (bytes + HEADROOM_BYTES, free_bytes(&target)?);
     let donor = donor(context, &from, &backup).await?;
-    let binary = binary(context, request, &donor).await?;
+    let binary = binary(context, request, &donor, rows).await?;
     let tool = match backup.engine {
         Some(Engine::External) => Some(tool(context, request, &donor).await?),
         _ => None,
@@ -190,14 +251,45 @@ pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreReq
         backup,
         repository,
         target,
-        replaces,
+        replaces: Vec::new(),
         bytes_needed,
         bytes_free,
         mysqld,
+        rows,
         binary,
         tool,
         from,
     })
+}
+
+/// The files of a physical backup, for a private server that rows are read from.
+pub(crate) async fn plan_private_files(
+    context: &Context,
+    request: &RestoreRequest,
+    backup: BackupSummary,
+    from: Repository,
+) -> Result<RestorePlan> {
+    let scratch = std::path::absolute(&request.scratch).map_err(|error| {
+        ProtectError::usage(format!("scratch folder \"{}\"", request.scratch.display())).because(error)
+    })?;
+    if !scratch.is_dir() {
+        let message = format!("there is no scratch folder \"{}\"", scratch.display());
+        return Err(ProtectError::usage(message).hint("name one with room for the backup's files: --scratch PATH"));
+    }
+    let target = private::new_target(&scratch);
+    refuse_repository(&request.keep_off, &target)?;
+    let bytes = backup.bytes_source.unwrap_or_default();
+    let plan = plan_files(context, request, backup, from, (target, bytes, false)).await?;
+    if plan.bytes_needed > plan.bytes_free {
+        return Err(ProtectError::failed(format!(
+            "the scratch folder \"{}\" has {} free, and the files that the rows are read from need {}",
+            scratch.display(),
+            ballast_base::format_bytes(plan.bytes_free),
+            ballast_base::format_bytes(plan.bytes_needed)
+        ))
+        .hint("name a folder with more room: --scratch PATH"));
+    }
+    Ok(plan)
 }
 
 pub(crate) fn choose(
@@ -350,8 +442,13 @@ async fn donor(context: &Context, from: &Repository, backup: &BackupSummary) -> 
     })
 }
 
-/// The server program; it must be of the donor's release series.
-async fn binary(context: &Context, request: &RestoreRequest, donor: &ServerVersion) -> Result<ServerBinary> {
+/// The server program; for files it must be of the donor's release series, for rows any MySQL will do.
+async fn binary(
+    context: &Context,
+    request: &RestoreRequest,
+    donor: &ServerVersion,
+    rows: bool,
+) -> Result<ServerBinary> {
     let (named, name, variable) = match donor.flavour {
         Flavour::MariaDb => (&request.mariadbd, "mariadbd", "BALLAST_MARIADBD"),
         Flavour::Mysql | Flavour::Percona => (&request.mysqld, "mysqld", "BALLAST_MYSQLD"),
@@ -363,6 +460,9 @@ async fn binary(context: &Context, request: &RestoreRequest, donor: &ServerVersi
         )));
     };
     let binary = ServerBinary::probe(path, &context.cancel).await?;
+    if rows && binary.version.flavour != Flavour::MariaDb {
+        return Ok(binary);
+    }
     if !donor.same_series(&binary.version) {
         return Err(ProtectError::usage(format!(
             "the backup is of {donor} and \"{}\" is {}",

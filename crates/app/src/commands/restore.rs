@@ -48,6 +48,7 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
         replace: args.replace,
         mariadbd: mariadb(args.mysqld.clone())?,
         mysqld: server(args.mysqld)?,
+        scratch: scratch(args.scratch),
     };
     let vault = match &args.from_repository {
         Some(name) => run.open_only(&config, name).await?,
@@ -63,7 +64,7 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
     }
     let outcome = Box::pin(restore(&run.context, plan)).await?;
     show(run, &outcome)?;
-    Ok(DONE)
+    Ok(if outcome.partial() { PARTIAL } else { DONE })
 }
 
 /// Into a running server.
@@ -117,6 +118,12 @@ async fn target_password(run: &Run, config: &Config, args: &RestoreArgs) -> Resu
     }
 }
 
+fn scratch(named: Option<PathBuf>) -> PathBuf {
+    named
+        .or_else(|| variable("TMPDIR").map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from("/tmp"))
+}
+
 /// The server that proves the restore. One that was named must be there; none at all is for the plan to refuse.
 fn server(named: Option<PathBuf>) -> Result<Option<PathBuf>> {
     match named.or_else(|| variable("BALLAST_MYSQLD").map(PathBuf::from)) {
@@ -147,6 +154,9 @@ fn there(file: PathBuf) -> Result<Option<PathBuf>> {
 fn show(run: &Run, outcome: &RestoreOutcome) -> Result<()> {
     if run.output.json {
         return run.output.record("result", outcome);
+    }
+    for what in &outcome.left_out {
+        run.output.warn(&format!("left out: {what}"), None);
     }
     let took = Duration::try_from_secs_f64(outcome.seconds).map_or_else(|_| "unknown time".to_owned(), format_duration);
     let proof = &outcome.proof;

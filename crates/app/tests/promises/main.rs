@@ -14,6 +14,7 @@ mod flavours;
 mod load_again;
 mod logical;
 mod mistakes;
+mod out_of_files;
 mod position;
 mod rows_consistent;
 mod savings;

@@ -120,8 +120,13 @@ fn says_what_to_type() {
     expect_both("GRANT BACKUP_ADMIN");
     source.sql("GRANT BACKUP_ADMIN ON *.* TO backup");
     source.sql("CREATE TABLE balance.old (a INT) ENGINE=MyISAM");
-    expect_both("balance");
-    source.sql("DROP TABLE balance.old; UNINSTALL PLUGIN clone");
+    for privilege in ["SELECT", "LOCK TABLES", "TRIGGER"] {
+        expect_both(&format!("GRANT {privilege} ON"));
+    }
+    source.sql("GRANT SELECT, LOCK TABLES, TRIGGER ON *.* TO backup");
+    source.sql("CREATE TABLE balance.merged (a INT) ENGINE=MERGE UNION=(balance.old)");
+    expect_both("ALTER TABLE `balance`.`merged` ENGINE=InnoDB");
+    source.sql("DROP TABLE balance.merged, balance.old; UNINSTALL PLUGIN clone");
     expect_both("INSTALL PLUGIN clone");
     source.sql("INSTALL PLUGIN clone SONAME 'mysql_clone.so'");
     site.run(&["backup", "orders"]).expect(0);

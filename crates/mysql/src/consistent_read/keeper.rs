@@ -52,7 +52,7 @@ async fn keep(mut connection: Connection, stop: Cancel, hold_max: Option<Duratio
             connection.close().await;
             return Err(MysqlError::Disturbed {
                 what: format!(
-                    "the global lock was let go after {} s, before it was released: tables without transactions were \
+                    "the lock was let go after {} s, before it was released: tables without transactions were \
                      still to be read",
                     hold_max.as_secs()
                 ),

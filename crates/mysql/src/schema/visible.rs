@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::ObjectKind;
 use super::sql_text::{Kind, Token, tokens};
+use crate::facts::read_grants;
 use crate::{Connection, Facts, MysqlError};
 
 pub(super) struct Visible {
@@ -33,10 +34,7 @@ const MARIADB_NEEDS: [(ObjectKind, &[&str]); 5] = [
 
 impl Visible {
     pub(super) async fn read(connection: &mut Connection, facts: &Facts) -> Result<Self, MysqlError> {
-        let rows = connection.query("SHOW GRANTS").await?;
-        let lines = rows
-            .into_iter()
-            .filter_map(|row| row.text(0).map(std::borrow::Cow::into_owned));
+        let lines = read_grants(connection).await?.into_iter();
         Ok(Self {
             everywhere: facts.privileges.clone(),
             databases: lines.filter_map(|line| database_grant(&line)).collect(),

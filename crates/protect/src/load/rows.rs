@@ -10,6 +10,7 @@ use ballast_mysql::{Chunk, Connection, LOAD_SESSION, Loaded, MysqlError, TableDi
 use ballast_repository::BackupReader;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
+use tokio::sync::mpsc;
 
 use super::book::{Book, Reached, TableState, mark_sql, state_sql};
 use super::by_value;
@@ -17,7 +18,9 @@ use super::resume::Present;
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
 use crate::load_plan::{LoadPlan, TableName};
+use crate::mysql::logical::reader::{self, Text, read_stretch};
 use crate::mysql::logical::record::{Part, TableRows};
+use crate::mysql::logical::{PIECES_AHEAD, Plan};
 use crate::mysql::proof::Proof;
 use crate::observer::Progress;
 
@@ -26,10 +29,50 @@ const TRANSACTION_BYTES: usize = 8 * 1024 * 1024;
 /// Adding the keys of one large table, or reading it once, takes its time.
 const TABLE_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// Where the rows of a load come from.
+#[derive(Debug)]
+pub(crate) enum RowSource {
+    /// The parts of a logical backup.
+    Stored,
+    /// A private server.
+    Live(LiveRows),
+}
+
+/// Rows of a server that runs.
+#[derive(Debug)]
+pub(crate) struct LiveRows {
+    plan: Plan,
+    /// One for each loader.
+    readers: Mutex<Vec<Connection>>,
+}
+
+impl LiveRows {
+    pub(super) fn new(plan: Plan, readers: Vec<Connection>) -> Self {
+        Self {
+            plan,
+            readers: Mutex::new(readers),
+        }
+    }
+
+    fn reader(&self) -> Option<Connection> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn jobs(&self) -> impl Iterator<Item = &reader::Job> {
+        self.plan.urgent.iter().chain(&self.plan.others)
+    }
+}
+
+/// A stretch of a table.
+enum Piece {
+    Stored(Part),
+    Live(reader::Job),
+}
+
 /// What is left to load, and what came of the rest.
 pub(super) struct Work {
-    parts: Mutex<VecDeque<Job>>,
-    /// Parts of each table that are not loaded yet.
+    jobs: Mutex<VecDeque<Job>>,
+    /// Stretches of each table that are not loaded yet.
     left: Vec<AtomicUsize>,
     /// Of the parts of this run and of what was there before.
     done: [AtomicU64; 2],
@@ -45,10 +88,10 @@ pub(super) struct Work {
     differing: Mutex<Vec<String>>,
 }
 
-/// A part to load.
+/// A stretch to load.
 struct Job {
     table: usize,
-    part: Part,
+    piece: Piece,
     /// What of it is there.
     there: Reached,
     bytes: u64,
@@ -60,7 +103,7 @@ impl Work {
     /// All that is not there. Tables that are whole count as found.
     pub(super) fn of(plan: &LoadPlan, book: Option<&Book>, present: &BTreeMap<TableName, Present>) -> Self {
         let all = &plan.record.tables;
-        let mut parts = VecDeque::new();
+        let mut jobs = VecDeque::new();
         let (mut total, mut before) = (Reached::default(), Reached::default());
         let (mut found, mut rows_found) = (0, 0);
         for (table, schema) in plan.chosen() {
@@ -85,18 +128,39 @@ impl Work {
                 total.add(size);
                 before.add(there);
                 if whole.is_none() {
-                    parts.push_back(Job {
+                    jobs.push_back(Job {
                         table,
-                        part: part.clone(),
+                        piece: Piece::Stored(part.clone()),
                         there,
                         bytes,
                         transaction,
                     });
                 }
             }
+            if let RowSource::Live(live) = &plan.rows {
+                total.add(Reached {
+                    bytes: schema.data_bytes,
+                    rows: schema.rows,
+                });
+                let live = live.jobs().filter(|job| job.table == table);
+                jobs.extend(live.map(|job| Job {
+                    table,
+                    piece: Piece::Live(job.clone()),
+                    there: Reached::default(),
+                    bytes: 0,
+                    transaction,
+                }));
+            }
         }
+        let left = |(table, rows): (usize, &TableRows)| {
+            let live = match &plan.rows {
+                RowSource::Stored => 0,
+                RowSource::Live(live) => live.jobs().filter(|job| job.table == table).count(),
+            };
+            AtomicUsize::new(rows.parts.len() + live)
+        };
         Self {
-            left: all.iter().map(|rows| AtomicUsize::new(rows.parts.len())).collect(),
+            left: all.iter().enumerate().map(left).collect(),
             done: [AtomicU64::new(before.bytes), AtomicU64::new(before.rows)],
             total,
             before,
@@ -106,7 +170,7 @@ impl Work {
             read_back: AtomicU64::new(0),
             differing: Mutex::default(),
             remembers: book.is_some(),
-            parts: Mutex::new(parts),
+            jobs: Mutex::new(jobs),
         }
     }
 
@@ -153,7 +217,7 @@ impl Work {
     }
 
     fn next(&self) -> Option<Job> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 }
 
@@ -180,6 +244,13 @@ impl Loader {
 
     pub(super) async fn run(mut self) -> Result<()> {
         let plan = Arc::clone(&self.plan);
+        let mut reader = match &plan.rows {
+            RowSource::Stored => None,
+            RowSource::Live(live) => live.reader(),
+        };
+        if let Some(reader) = &mut reader {
+            reader.set_read_timeout(TABLE_WAIT_MAX);
+        }
         while let Some(job) = self.work.next() {
             let number = job.table;
             let (Some(schema), Some(rows)) = (plan.record.schema.tables.get(number), plan.record.tables.get(number))
@@ -189,7 +260,12 @@ impl Loader {
             let (database, name) = plan.names().table(&schema.database, &schema.name);
             let about = |error: ProtectError| error.about(&format!("table {database}.{name}"));
             let place = quote_table(&database, &name);
-            self.part(&place, rows, &job).await.map_err(about)?;
+            match (&job.piece, &mut reader) {
+                (Piece::Stored(part), _) => self.part(&place, rows, &job, part).await,
+                (Piece::Live(stretch), Some(reader)) => self.live(&place, rows, &job, stretch, reader).await,
+                (Piece::Live(_), None) => Err(ProtectError::failed("no connection to read with")),
+            }
+            .map_err(about)?;
             let last = self
                 .work
                 .left
@@ -198,7 +274,10 @@ impl Loader {
             if last {
                 let keys = schema.statements(&plan.names().naming())?.keys;
                 self.add_keys(&keys).await.map_err(about)?;
-                self.prove(number, (&database, &name), rows).await.map_err(about)?;
+                let from = quote_table(&schema.database, &schema.name);
+                let source = reader.as_mut().map(|reader| (reader, from));
+                let names = (database.as_str(), name.as_str());
+                self.prove(number, names, rows, source).await.map_err(about)?;
             }
         }
         self.connection.close().await;
@@ -206,35 +285,85 @@ impl Loader {
     }
 
     /// Loads what is not there of one stretch, transaction by transaction.
-    async fn part(&mut self, place: &str, rows: &TableRows, job: &Job) -> Result<()> {
+    async fn part(&mut self, place: &str, rows: &TableRows, job: &Job, part: &Part) -> Result<()> {
         let plan = Arc::clone(&self.plan);
         let reader = BackupReader::new(&plan.from, &plan.manifest);
         let mut there = job.there;
         if there.bytes < job.bytes {
-            let mut text = Box::pin(reader.stream(job.part.file as usize, there.bytes, &self.context.cancel));
+            let mut text = Box::pin(reader.stream(part.file as usize, there.bytes, &self.context.cancel));
             let mut gathered = BytesMut::new();
             while let Some(bytes) = text.next().await {
                 gathered.extend_from_slice(&bytes?);
-                if gathered.len() >= TRANSACTION_BYTES
-                    && let Some(end) = gathered.iter().rposition(|byte| *byte == b'\n')
-                {
-                    let whole = gathered.split_to(end + 1).freeze();
-                    self.transaction(place, rows, job, &mut there, whole).await?;
-                }
+                self.give(place, rows, job, &mut there, &mut gathered).await?;
             }
-            if !gathered.is_empty() {
-                let last = gathered.freeze();
-                self.transaction(place, rows, job, &mut there, last).await?;
-            }
+            self.give_rest(place, rows, job, &mut there, gathered).await?;
         }
-        if there.rows != job.part.digest.rows {
-            let message = format!(
-                "{} rows were backed up and {} are stored",
-                job.part.digest.rows, there.rows
-            );
-            return Err(ProtectError::new(ErrorKind::Damaged, message));
+        stored_all(part.digest.rows, there.rows)
+    }
+
+    /// Loads one stretch while it is read.
+    async fn live(
+        &mut self,
+        place: &str,
+        rows: &TableRows,
+        job: &Job,
+        stretch: &reader::Job,
+        reader: &mut Connection,
+    ) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        let RowSource::Live(live) = &plan.rows else {
+            return Ok(());
+        };
+        let Some(task) = live.plan.tables.get(stretch.table) else {
+            return Err(ProtectError::failed("rows of no table"));
+        };
+        let (context, stretch) = (self.context.clone(), stretch.clone());
+        let (out, mut texts) = mpsc::channel(PIECES_AHEAD);
+        let reading =
+            async move { read_stretch(reader, task, stretch, &out, (&*context.clock, &context.cancel), None).await };
+        let loading = async {
+            let (mut gathered, mut there) = (BytesMut::new(), job.there);
+            while let Some(Text::Piece { bytes, .. }) = texts.recv().await {
+                gathered.extend_from_slice(&bytes);
+                self.give(place, rows, job, &mut there, &mut gathered).await?;
+            }
+            self.give_rest(place, rows, job, &mut there, gathered).await?;
+            Ok::<_, ProtectError>(there)
+        };
+        let (digest, there) = tokio::try_join!(reading, loading)?;
+        stored_all(digest.rows, there.rows)
+    }
+
+    /// Loads what makes a transaction of whole rows, and leaves the rest.
+    async fn give(
+        &mut self,
+        place: &str,
+        rows: &TableRows,
+        job: &Job,
+        there: &mut Reached,
+        gathered: &mut BytesMut,
+    ) -> Result<()> {
+        if gathered.len() >= TRANSACTION_BYTES
+            && let Some(end) = gathered.iter().rposition(|byte| *byte == b'\n')
+        {
+            let whole = gathered.split_to(end + 1).freeze();
+            self.transaction(place, rows, job, there, whole).await?;
         }
         Ok(())
+    }
+
+    async fn give_rest(
+        &mut self,
+        place: &str,
+        rows: &TableRows,
+        job: &Job,
+        there: &mut Reached,
+        gathered: BytesMut,
+    ) -> Result<()> {
+        if gathered.is_empty() {
+            return Ok(());
+        }
+        self.transaction(place, rows, job, there, gathered.freeze()).await
     }
 
     async fn transaction(
@@ -253,7 +382,10 @@ impl Loader {
         let mut now = *there;
         now.add(more);
         // Rows that cannot be undone are begun anew by the next run, and need no mark.
-        let mark = (self.work.remembers && job.transaction).then(|| mark_sql(job.part.file, *there, now));
+        let mark = match &job.piece {
+            Piece::Stored(part) if self.work.remembers && job.transaction => Some(mark_sql(part.file, *there, now)),
+            _ => None,
+        };
         let chunk = Chunk {
             rows: more.rows,
             mark: mark.as_deref(),
@@ -311,16 +443,31 @@ impl Loader {
         Ok(())
     }
 
-    /// Compares what the server holds now with what was backed up.
-    async fn prove(&mut self, table: usize, (database, name): (&str, &str), rows: &TableRows) -> Result<()> {
+    /// Compares what the server holds now with what was backed up, or with what the private server says of its table.
+    async fn prove(
+        &mut self,
+        table: usize,
+        (database, name): (&str, &str),
+        rows: &TableRows,
+        source: Option<(&mut Connection, String)>,
+    ) -> Result<()> {
         let place = quote_table(database, name);
         let (expected, found) = if by_value::is_wanted(&self.plan, rows) {
             self.work.read_back.fetch_add(1, Ordering::Relaxed);
-            let expected = by_value::stored(&self.context, &self.plan, rows, &mut self.connection).await?;
+            let expected = match source {
+                Some((reader, from)) => rows.form.digest_by_value(reader, &from).await?,
+                None => by_value::stored(&self.context, &self.plan, rows, &mut self.connection).await?,
+            };
             (expected, rows.form.digest_by_value(&mut self.connection, &place).await?)
         } else {
-            let found = rows.form.fingerprint(&mut self.connection, &place, None).await?;
-            (rows.digest, found)
+            let expected = match source {
+                Some((reader, from)) => rows.form.fingerprint(reader, &from, None).await?,
+                None => rows.digest,
+            };
+            (
+                expected,
+                rows.form.fingerprint(&mut self.connection, &place, None).await?,
+            )
         };
         let difference = difference(&expected, &found);
         if self.work.remembers {
@@ -338,6 +485,14 @@ impl Loader {
         }
         Ok(())
     }
+}
+
+fn stored_all(read: u64, stored: u64) -> Result<()> {
+    if read == stored {
+        return Ok(());
+    }
+    let message = format!("{read} rows were backed up and {stored} are stored");
+    Err(ProtectError::new(ErrorKind::Damaged, message))
 }
 
 fn difference(expected: &TableDigest, found: &TableDigest) -> Option<String> {

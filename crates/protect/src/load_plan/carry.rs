@@ -5,28 +5,29 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ballast_mysql::{Abilities, Change, Connection, Facts, Flavour, Loss};
 
-use super::{TableName, dotted, is_chosen, renamed, some_of};
+use super::{Rename, TableName, dotted, is_chosen, renamed, some_of};
 use crate::error::{ProtectError, Result};
 use crate::load::Names;
 use crate::mysql::logical::record::LogicalRecord;
-use crate::restore_plan::RestoreRequest;
+use crate::pattern::TablePattern;
 
 /// The difference between two servers, as far as it touches what is loaded.
 #[derive(Debug, Default)]
-pub(super) struct Carried {
-    pub(super) changes: Vec<Change>,
-    pub(super) left_out: Vec<Loss>,
+pub(crate) struct Carried {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) left_out: Vec<Loss>,
     /// Tables that are not loaded.
-    pub(super) without: BTreeSet<TableName>,
+    pub(crate) without: BTreeSet<TableName>,
     /// The two are of different flavours.
-    pub(super) crosses: bool,
+    pub(crate) crosses: bool,
 }
 
 /// Puts the record into the target's words. Asks the target, and writes nothing.
-pub(super) async fn carry(
+pub(crate) async fn carry(
     connection: &mut Connection,
     facts: &Facts,
-    request: &RestoreRequest,
+    only: &[TablePattern],
+    rename: &[Rename],
     record: &mut LogicalRecord,
 ) -> Result<Carried> {
     let mariadb = facts.version.flavour == Flavour::MariaDb;
@@ -34,11 +35,11 @@ pub(super) async fn carry(
     if !crosses && facts.version.text == record.schema.server_version {
         return Ok(Carried::default());
     }
-    let chosen = |database: &str, table: &str| is_chosen(&request.only, database, table);
-    let others = request.is_whole();
+    let chosen = |database: &str, table: &str| is_chosen(only, database, table);
+    let others = only.is_empty() && rename.is_empty();
     let abilities = Abilities::read(connection, facts, &record.schema).await?;
     let mut translated = record.schema.translate(&abilities, &chosen, others);
-    let names = Names::new(|database, table| renamed(&request.rename, database, table));
+    let names = Names::new(|database, table| renamed(rename, database, table));
     abilities
         .rehearse(connection, &mut translated, &names.naming(), &chosen, others)
         .await?;
@@ -69,7 +70,7 @@ pub(super) async fn carry(
 }
 
 /// On a server that does not tell names apart by case, two tables would be one.
-pub(super) fn refuse_names_alike(names: &[(TableName, TableName)], facts: &Facts) -> Result<()> {
+pub(crate) fn refuse_names_alike(names: &[(TableName, TableName)], facts: &Facts) -> Result<()> {
     if facts
         .variable("lower_case_table_names")
         .is_none_or(|value| value == "0")
@@ -91,7 +92,7 @@ pub(super) fn refuse_names_alike(names: &[(TableName, TableName)], facts: &Facts
 }
 
 /// Nothing is left to load.
-pub(super) fn refuse_nothing(names: &[(TableName, TableName)], carried: &Carried) -> Result<()> {
+pub(crate) fn refuse_nothing(names: &[(TableName, TableName)], carried: &Carried) -> Result<()> {
     let Some(first) = carried
         .left_out
         .first()
@@ -99,14 +100,16 @@ pub(super) fn refuse_nothing(names: &[(TableName, TableName)], carried: &Carried
     else {
         return Ok(());
     };
-    Err(
-        ProtectError::usage(format!("no table can be carried to this target; {first}"))
-            .hint("restore to a server of the kind the backup is of"),
-    )
+    Err(nothing_left(&first.to_string()))
+}
+
+pub(crate) fn nothing_left(first: &str) -> ProtectError {
+    ProtectError::usage(format!("no table can be carried to this target; {first}"))
+        .hint("restore to a server of the kind the backup is of")
 }
 
 /// Both lists for people, those of one kind together.
-pub(super) fn lines(changes: &[Change], left_out: &[Loss]) -> Vec<(String, String)> {
+pub(crate) fn lines(changes: &[Change], left_out: &[Loss]) -> Vec<(String, String)> {
     let changes = changes.iter().map(|change| (&change.what, &change.object));
     let losses = left_out.iter().map(|loss| (&loss.why, &loss.object));
     let line = |label: &str, (what, objects): (String, String)| (label.to_owned(), format!("{objects}: {what}"));

@@ -41,7 +41,7 @@ use crate::settings::{Engine, SourceSettings};
 /// Connections that read rows.
 pub(crate) const READERS: usize = 4;
 /// Pieces between the readers and the writer.
-const PIECES_AHEAD: usize = 16;
+pub(crate) const PIECES_AHEAD: usize = 16;
 /// Tables without transactions are read within this time, while nothing on the server changes.
 const GLOBAL_LOCK_MAX: Duration = Duration::from_secs(600);
 
@@ -111,6 +111,35 @@ pub(crate) async fn take(
     collecting.finish(schema, position, snapshot_at)
 }
 
+/// The rows of tables, on their way into the repository.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    pub(crate) writer: BackupWriter,
+    pub(crate) files: Vec<(Vec<u8>, u64, FileContent)>,
+    pub(crate) record: LogicalRecord,
+    pub(crate) bytes: u64,
+}
+
+/// Reads all rows of these tables. What the connections see must be of one moment.
+pub(crate) async fn take_rows(
+    context: &Context,
+    writer: BackupWriter,
+    schema: Schema,
+    mut connections: Vec<Connection>,
+) -> Result<Rows> {
+    let first = connections
+        .first_mut()
+        .ok_or_else(|| ProtectError::failed("no connection to read with"))?;
+    let plan = Plan::make(first, &schema).await?;
+    let mut collecting = Collecting::new(context, writer, &schema, &plan);
+    let jobs = plan.urgent.iter().chain(&plan.others).cloned().collect();
+    // Others wait for the locks: there is no rest.
+    for connection in collecting.read(&plan, jobs, connections, &Gate::open()).await? {
+        connection.close().await;
+    }
+    Ok(collecting.rows(schema))
+}
+
 /// What a database is made of, unlike what the server it lies on was set up with.
 fn is_content(kind: ObjectKind) -> bool {
     use ObjectKind as O;
@@ -153,17 +182,18 @@ fn position(read: &ConsistentRead) -> Position {
 }
 
 /// Which stretches there are, and which of them come first.
-struct Plan {
-    tables: Arc<Vec<Task>>,
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) tables: Arc<Vec<Task>>,
     /// Of tables without transactions.
-    urgent: Vec<Job>,
-    others: Vec<Job>,
+    pub(crate) urgent: Vec<Job>,
+    pub(crate) others: Vec<Job>,
     /// The table of each file.
     files: Vec<usize>,
 }
 
 impl Plan {
-    async fn make(connection: &mut Connection, schema: &Schema) -> Result<Self> {
+    pub(crate) async fn make(connection: &mut Connection, schema: &Schema) -> Result<Self> {
         let tasks = schema.tables.iter().map(|table| Task {
             form: TableForm::new(&table.columns),
             key: TableKey::of(table),
@@ -284,15 +314,10 @@ impl<'a> Collecting<'a> {
         Ok(())
     }
 
-    fn finish(mut self, schema: Schema, position: Position, snapshot_at: Timestamp) -> Result<Taken> {
+    fn rows(mut self, schema: Schema) -> Rows {
         for rows in &mut self.tables {
             rows.parts.sort_by_key(|part| part.file);
         }
-        let tables: BTreeSet<_> = schema
-            .tables
-            .iter()
-            .map(|table| (table.database.clone(), table.name.clone()))
-            .collect();
         let files = self
             .contents
             .into_iter()
@@ -305,10 +330,30 @@ impl<'a> Collecting<'a> {
                 (name.into_bytes(), size, content)
             })
             .collect();
-        let record = LogicalRecord {
-            schema,
-            tables: self.tables,
-        };
+        Rows {
+            writer: self.writer,
+            files,
+            record: LogicalRecord {
+                schema,
+                tables: self.tables,
+            },
+            bytes: self.bytes,
+        }
+    }
+
+    fn finish(self, schema: Schema, position: Position, snapshot_at: Timestamp) -> Result<Taken> {
+        let Rows {
+            writer,
+            files,
+            record,
+            bytes,
+        } = self.rows(schema);
+        let tables: BTreeSet<_> = record
+            .schema
+            .tables
+            .iter()
+            .map(|table| (table.database.clone(), table.name.clone()))
+            .collect();
         let missing = record
             .schema
             .left_out
@@ -316,14 +361,14 @@ impl<'a> Collecting<'a> {
             .filter(|left_out| is_content(left_out.kind));
         Ok(Taken {
             missing: missing.map(ToString::to_string).collect(),
-            writer: self.writer,
+            writer,
             engine: Engine::Logical,
             files,
             annex: record.to_json()?,
             tables,
             position,
             snapshot_at,
-            bytes_source: self.bytes,
+            bytes_source: bytes,
         })
     }
 }

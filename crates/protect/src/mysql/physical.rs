@@ -4,6 +4,8 @@
 //! a server that recovers from these three is exactly at that point. We hold commits while the donor fixes the point, see
 //! [`super::commit_pause`]. Nothing is staged: later pages cover earlier ones in the map of pieces, which is resolved before it is written.
 //!
+//! Tables of other engines than InnoDB are not in it; their rows are taken beside it, see [`super::other_engines`].
+//!
 //! Every page's checksum is looked at as it passes. A page may be torn while the files are copied, because the donor writes it at that moment; such a page comes
 //! again with the changed pages. One that is still wrong at the end is damage on the donor, and the backup fails and names it.
 
@@ -19,6 +21,7 @@ use ballast_repository::BackupWriter;
 use jiff::Timestamp;
 
 use super::commit_pause::{CommitPause, read_position, read_tables};
+use super::other_engines::{self, Held};
 use super::pace::Pace;
 use super::pieces::Pieces;
 use super::record::PhysicalRecord;
@@ -53,6 +56,7 @@ struct Snapshot {
     why: String,
     before: Position,
     at: Timestamp,
+    beside: Option<Held>,
 }
 
 pub(crate) async fn take(
@@ -70,8 +74,8 @@ pub(crate) async fn take(
     let mut stream = start(context, address, options).await?;
     let mut run = Run::new(context, facts, Pieces::new(writer, piece_bytes));
     run.pace = Pace::new(context, source.limit.rate);
-    match drive(context, address, &mut stream, &mut run).await {
-        Ok(found) => run.finish(found).await,
+    match drive(context, (address, facts), &mut stream, &mut run).await {
+        Ok(found) => Box::pin(run.finish(address, found)).await,
         Err(error) => {
             // The donor allows one clone at a time: told of the end, it is free for the next at once.
             stream.abort().await;
@@ -96,7 +100,7 @@ async fn start(context: &Context, address: &ServerAddress, options: CloneOptions
 /// Takes the whole stream; gives what is known of the snapshot.
 async fn drive(
     context: &Context,
-    address: &ServerAddress,
+    (address, facts): (&ServerAddress, &Facts),
     stream: &mut CloneStream,
     run: &mut Run<'_>,
 ) -> Result<Found> {
@@ -106,7 +110,7 @@ async fn drive(
         run.take(&event).await?;
         match event {
             CloneEvent::State(state) if state.state == CloneState::PageCopy && !state.started => {
-                snapshot = Some(hold(context, address).await?);
+                snapshot = Some(hold(context, address, facts).await?);
             }
             CloneEvent::State(state) if state.state == CloneState::RedoCopy && state.started && position.is_none() => {
                 let Some(held) = snapshot.take() else {
@@ -123,11 +127,13 @@ async fn drive(
 }
 
 /// Just before the donor fixes the snapshot.
-async fn hold(context: &Context, address: &ServerAddress) -> Result<Snapshot> {
+async fn hold(context: &Context, address: &ServerAddress, facts: &Facts) -> Result<Snapshot> {
+    let locker = other_engines::prepare(context, address, facts).await?;
     let (pause, why) = match CommitPause::begin(context, address).await? {
         Ok(pause) => (Some(pause), String::new()),
         Err(why) => (None, why),
     };
+    let beside = other_engines::hold(context, locker).await?;
     let before = match &pause {
         Some(pause) => pause.position.clone(),
         None => {
@@ -142,6 +148,7 @@ async fn hold(context: &Context, address: &ServerAddress) -> Result<Snapshot> {
         why,
         before,
         at: context.clock.now(),
+        beside,
     })
 }
 
@@ -151,11 +158,19 @@ struct Found {
     tables: std::collections::BTreeSet<(String, String)>,
     tables_exact: bool,
     at: Timestamp,
+    /// Tables of other engines, which stand still since.
+    beside: Option<Held>,
 }
 
 /// Just after the donor fixed the snapshot.
 async fn release(context: &Context, address: &ServerAddress, snapshot: Snapshot) -> Result<Found> {
-    let Snapshot { pause, why, before, at } = snapshot;
+    let Snapshot {
+        pause,
+        why,
+        before,
+        at,
+        beside,
+    } = snapshot;
     if let Some(mut pause) = pause {
         let tables = std::mem::take(&mut pause.tables);
         pause.end().await?;
@@ -164,6 +179,7 @@ async fn release(context: &Context, address: &ServerAddress, snapshot: Snapshot)
             tables,
             tables_exact: true,
             at,
+            beside,
         });
     }
     let mut connection = ballast_mysql::Connection::open(address, &context.cancel).await?;
@@ -186,6 +202,7 @@ async fn release(context: &Context, address: &ServerAddress, snapshot: Snapshot)
         tables,
         tables_exact: false,
         at,
+        beside,
     })
 }
 
@@ -286,7 +303,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn finish(mut self, found: Found) -> Result<Taken> {
+    async fn finish(mut self, address: &ServerAddress, found: Found) -> Result<Taken> {
         let settings = self.settings();
         let layout = std::mem::take(&mut self.map).finish()?;
         let kept: std::collections::HashSet<u32> = layout.files.iter().map(|file| file.index).collect();
@@ -312,8 +329,8 @@ impl<'a> Run<'a> {
                 self.pieces.put_first(file.index, first.into()).await?;
             }
         }
-        let (writer, mut contents) = self.pieces.finish();
-        let files: Vec<_> = layout
+        let (mut writer, mut contents) = self.pieces.finish();
+        let mut files: Vec<_> = layout
             .files
             .iter()
             .map(|file| {
@@ -324,12 +341,21 @@ impl<'a> Run<'a> {
                 )
             })
             .collect();
-        let bytes_source = layout.files.iter().map(|file| file.size).sum();
+        let mut bytes_source: u64 = layout.files.iter().map(|file| file.size).sum();
+        let mut beside = None;
+        if let Some(held) = found.beside {
+            let rows = other_engines::take(self.context, address, self.facts, held, writer).await?;
+            writer = rows.writer;
+            bytes_source += rows.bytes;
+            beside = Some(rows.record.behind(files.len()));
+            files.extend(rows.files);
+        }
         let record = PhysicalRecord {
             layout,
             settings,
             tables: found.tables,
             tables_exact: found.tables_exact,
+            beside,
         };
         Ok(Taken {
             writer,

@@ -14,6 +14,7 @@ use super::commit_pause::read_tables;
 use super::record::PhysicalRecord;
 use crate::context::Context;
 use crate::error::{ProtectError, Result};
+use crate::load::{Stay, put_back};
 use crate::position::Position;
 use crate::restore_plan::RestorePlan;
 
@@ -55,6 +56,16 @@ pub(crate) struct Proved {
     pub(crate) position: Position,
 }
 
+/// A private server that recovered a directory, and what it says of itself.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) server: ThrowawayServer,
+    pub(crate) position: Position,
+    /// It is where the backup says.
+    pub(crate) position_equal: bool,
+    pub(crate) tables: BTreeSet<(String, String)>,
+}
+
 pub(crate) async fn prove(
     context: &Context,
     plan: &RestorePlan,
@@ -62,24 +73,12 @@ pub(crate) async fn prove(
     directory: &Path,
     outside: &Path,
 ) -> Result<Proved> {
-    let mut settings = record.settings.clone();
-    // As the donor's, so that neither this server nor the next one has to make the log anew; but not at the price of a disk.
-    settings.retain(|name, value| {
-        name != REDO_CAPACITY || value.parse().is_ok_and(|bytes: u64| bytes <= REDO_CAPACITY_BYTES_MAX)
-    });
-    if outside.exists() {
-        settings.insert("innodb_directories".to_owned(), outside.display().to_string());
-    }
-    let server = ThrowawayServer::start(&plan.binary, options(directory, settings), &context.cancel).await?;
-    let position = reached(context, server.address(), directory).await?;
-    let position_equal = plan
-        .backup
-        .position
-        .as_ref()
-        .is_some_and(|recorded| agree(recorded, &position));
-    let mut connection = Connection::open(server.address(), &context.cancel).await?;
-    let found = read_tables(&mut connection).await?;
-    connection.close().await;
+    let Recovered {
+        server,
+        position,
+        position_equal,
+        tables: found,
+    } = recover(context, plan, record, directory, outside, Stay::Kept).await?;
     let (rows, mut differing) = count(context, server.address(), &found).await?;
     differing.extend(
         record
@@ -115,6 +114,44 @@ pub(crate) fn options(directory: &Path, settings: BTreeMap<String, String>) -> T
         stop_wait: STOP_WAIT_MAX,
         ..ThrowawayOptions::new(directory.to_owned())
     }
+}
+
+/// Starts a private server on a directory, compares its position with the record, and puts in what is not in files.
+pub(crate) async fn recover(
+    context: &Context,
+    plan: &RestorePlan,
+    record: &PhysicalRecord,
+    directory: &Path,
+    outside: &Path,
+    stay: Stay,
+) -> Result<Recovered> {
+    let mut settings = record.settings.clone();
+    // As the donor's, so that neither this server nor the next one has to make the log anew; but not at the price of a disk.
+    settings.retain(|name, value| {
+        name != REDO_CAPACITY || value.parse().is_ok_and(|bytes: u64| bytes <= REDO_CAPACITY_BYTES_MAX)
+    });
+    if outside.exists() {
+        settings.insert("innodb_directories".to_owned(), outside.display().to_string());
+    }
+    let server = ThrowawayServer::start(&plan.binary, options(directory, settings), &context.cancel).await?;
+    let position = reached(context, server.address(), directory).await?;
+    let position_equal = plan
+        .backup
+        .position
+        .as_ref()
+        .is_some_and(|recorded| agree(recorded, &position));
+    if let Some(beside) = record.beside.clone().filter(|_| position_equal) {
+        put_back(context, plan, beside, server.address(), stay).await?;
+    }
+    let mut connection = Connection::open(server.address(), &context.cancel).await?;
+    let tables = read_tables(&mut connection).await?;
+    connection.close().await;
+    Ok(Recovered {
+        server,
+        position,
+        position_equal,
+        tables,
+    })
 }
 
 /// The executed set, and the file and offset that the recovery found in the copy.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ballast_mysql::DirectoryLayout;
 use serde::{Deserialize, Serialize};
 
+use super::logical::record::LogicalRecord;
 use crate::error::{ProtectError, Result};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub(crate) struct PhysicalRecord {
     pub(crate) tables: BTreeSet<(String, String)>,
     /// Whether the list was read while commits and DDL were held. If not, it holds only what was there before and after.
     pub(crate) tables_exact: bool,
+    /// Tables of other engines than InnoDB: their files follow those of the layout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) beside: Option<LogicalRecord>,
 }
 
 impl PhysicalRecord {

@@ -19,7 +19,7 @@ use crate::restore_plan::{RestorePlan, UNFINISHED};
 /// Moved last: without it no server starts on the directory.
 const LAST: &str = "ibdata1";
 /// Held by the restore that runs; in the folder outside it is the mark of what is not finished.
-const LOCK: &str = "ballast-restore.lock";
+pub(super) const LOCK: &str = "ballast-restore.lock";
 
 #[derive(Debug)]
 pub(super) struct Place {
@@ -146,7 +146,7 @@ fn outside(target: &Path) -> PathBuf {
 }
 
 /// A folder on which another restore works is not touched.
-fn lock(folder: &Path) -> Result<File> {
+pub(super) fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK);
     let file = File::options()
         .create(true)
@@ -183,7 +183,7 @@ fn refuse_running(target: &Path) -> Result<()> {
     clippy::disallowed_methods,
     reason = "the folder is synced by the caller, once for all names"
 )]
-fn move_in_place(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn move_in_place(from: &Path, to: &Path) -> Result<()> {
     std::fs::rename(from, to).map_err(failed("move", from))
 }
 

@@ -26,7 +26,7 @@ const ROWS_FIRST: u64 = 100_000;
 const ROWS_MIN: u64 = 1_000;
 const ROWS_MAX: u64 = 20_000_000;
 /// One part of an answer may take this long to come.
-const READ_WAIT_MAX: Duration = Duration::from_secs(3600);
+pub(crate) const READ_WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// A table to read.
 #[derive(Debug)]
@@ -84,29 +84,43 @@ pub(crate) async fn read_all(
         let Some(task) = work.tables.get(job.table) else {
             continue;
         };
-        let mut reading = Reading {
-            connection: &mut connection,
-            task,
-            file: job.file,
-            out: &out,
-            clock: &*clock,
-            cancel: &cancel,
-            gate: &work.gate,
-            rows: TextRows::new(&task.form),
-            cutter: Cutter::default(),
-            digest: TableDigest::default(),
-        };
-        let digest = reading
-            .stretch(job.stretch)
-            .await
-            .map_err(|error| error.about(&format!("table {}.{}", task.schema.database, task.schema.name)))?;
-        let end = Text::End {
-            table: job.table,
-            file: job.file,
-            digest,
-        };
-        send(&out, end, &cancel).await?;
+        read_stretch(&mut connection, task, job, &out, (&*clock, &cancel), Some(&work.gate)).await?;
     }
+}
+
+/// One stretch, from its first piece to its end; gives its digest, too. With a gate the connection sees a snapshot that others wait
+/// for; without, it is nobody else's server, or the tables are locked.
+pub(crate) async fn read_stretch(
+    connection: &mut Connection,
+    task: &Task,
+    job: Job,
+    out: &mpsc::Sender<Text>,
+    (clock, cancel): (&dyn Clock, &Cancel),
+    gate: Option<&Gate>,
+) -> Result<TableDigest> {
+    let mut reading = Reading {
+        connection,
+        task,
+        file: job.file,
+        out,
+        clock,
+        cancel,
+        gate,
+        rows: TextRows::new(&task.form),
+        cutter: Cutter::default(),
+        digest: TableDigest::default(),
+    };
+    let digest = reading
+        .stretch(job.stretch)
+        .await
+        .map_err(|error| error.about(&format!("table {}.{}", task.schema.database, task.schema.name)))?;
+    let end = Text::End {
+        table: job.table,
+        file: job.file,
+        digest,
+    };
+    send(out, end, cancel).await?;
+    Ok(digest)
 }
 
 /// One stretch being read.
@@ -117,7 +131,7 @@ struct Reading<'a> {
     out: &'a mpsc::Sender<Text>,
     clock: &'a dyn Clock,
     cancel: &'a Cancel,
-    gate: &'a Gate,
+    gate: Option<&'a Gate>,
     rows: TextRows,
     cutter: Cutter,
     digest: TableDigest,
@@ -130,12 +144,17 @@ impl Reading<'_> {
             let key = self.task.key.as_ref();
             let limited = key.is_some().then_some(limit);
             let sql = stretch.select(&self.task.schema, &self.task.form, key, limited);
-            let passed = self.gate.pass(self.cancel).await?;
+            let passed = match self.gate {
+                Some(gate) => Some(gate.pass(self.cancel).await?),
+                None => None,
+            };
             let from = self.clock.elapsed();
             let (rows, last) = self.statement(&sql, limited).await?;
-            // Nobody's DDL, and nobody behind it, waits while this one rests.
-            self.connection.execute("ROLLBACK TO SAVEPOINT before_rows").await?;
-            drop(passed);
+            if let Some(passed) = passed {
+                // Nobody's DDL, and nobody behind it, waits while this one rests.
+                self.connection.execute("ROLLBACK TO SAVEPOINT before_rows").await?;
+                drop(passed);
+            }
             if limited.is_none_or(|limit| rows < limit) {
                 break;
             }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{ProtectError, Result};
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct LogicalRecord {
     pub(crate) schema: Schema,
     /// One for each table of the schema, in its order.
@@ -30,6 +30,15 @@ pub(crate) struct Part {
 }
 
 impl LogicalRecord {
+    /// Its files are not the manifest's first.
+    pub(crate) fn behind(mut self, files: usize) -> Self {
+        let files = u32::try_from(files).unwrap_or(u32::MAX);
+        for part in self.tables.iter_mut().flat_map(|rows| &mut rows.parts) {
+            part.file = part.file.saturating_add(files);
+        }
+        self
+    }
+
     pub(crate) fn read(annex: &serde_json::Value) -> Result<Self> {
         let record = Self::deserialize(annex).map_err(|error| {
             ProtectError::failed(format!("the backup's record is not understood: {error}"))
