@@ -13,6 +13,7 @@ mod objects;
 pub(crate) mod resume;
 mod rows;
 mod standing;
+mod work;
 
 use std::sync::Arc;
 
@@ -25,8 +26,9 @@ use ballast_mysql::{
 pub(crate) use self::beside::{Stay, put_back};
 use self::book::{Book, Stage, TableState};
 use self::resume::Present;
-pub(crate) use self::rows::RowSource;
-use self::rows::{Loader, Work};
+use self::rows::Loader;
+pub(crate) use self::work::RowSource;
+use self::work::Work;
 use crate::context::{Context, StepTime, Steps};
 use crate::error::{ErrorKind, ProtectError, Result};
 use crate::load_plan::{LoadPlan, TableName};

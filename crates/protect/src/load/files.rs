@@ -5,7 +5,7 @@
 
 use ballast_mysql::{Connection, Facts, Schema, SchemaFilter, TableDigest, open_reader};
 
-use super::rows::{LiveRows, RowSource};
+use super::work::{LiveRows, RowSource};
 use super::{LOADERS, LoadOutcome, carry_out};
 use crate::context::{Context, Steps};
 use crate::error::{ErrorKind, ProtectError, Result};

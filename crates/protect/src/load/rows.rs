@@ -1,9 +1,7 @@
 //! The rows of a backup into their tables. Who loads the last part of a table also adds its keys and has it fingerprinted.
 #![deny(clippy::indexing_slicing)]
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ballast_mysql::{Chunk, Connection, LOAD_SESSION, Loaded, MysqlError, TableDigest, quote_table};
@@ -12,214 +10,20 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 
-use super::book::{Book, Reached, TableState, mark_sql, state_sql};
+use super::book::{Reached, TableState, mark_sql, state_sql};
 use super::by_value;
-use super::resume::Present;
+use super::work::{Job, Piece, RowSource, Work};
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
-use crate::load_plan::{LoadPlan, TableName};
+use crate::load_plan::LoadPlan;
+use crate::mysql::logical::PIECES_AHEAD;
 use crate::mysql::logical::reader::{self, Text, read_stretch};
 use crate::mysql::logical::record::{Part, TableRows};
-use crate::mysql::logical::{PIECES_AHEAD, Plan};
-use crate::mysql::proof::Proof;
-use crate::observer::Progress;
 
 /// Rows of about this size make one transaction.
 const TRANSACTION_BYTES: usize = 8 * 1024 * 1024;
 /// Adding the keys of one large table, or reading it once, takes its time.
 const TABLE_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
-
-/// Where the rows of a load come from.
-#[derive(Debug)]
-pub(crate) enum RowSource {
-    /// The parts of a logical backup.
-    Stored,
-    /// A private server.
-    Live(LiveRows),
-}
-
-/// Rows of a server that runs.
-#[derive(Debug)]
-pub(crate) struct LiveRows {
-    plan: Plan,
-    /// One for each loader.
-    readers: Mutex<Vec<Connection>>,
-}
-
-impl LiveRows {
-    pub(super) fn new(plan: Plan, readers: Vec<Connection>) -> Self {
-        Self {
-            plan,
-            readers: Mutex::new(readers),
-        }
-    }
-
-    fn reader(&self) -> Option<Connection> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop()
-    }
-
-    fn jobs(&self) -> impl Iterator<Item = &reader::Job> {
-        self.plan.urgent.iter().chain(&self.plan.others)
-    }
-}
-
-/// A stretch of a table.
-enum Piece {
-    Stored(Part),
-    Live(reader::Job),
-}
-
-/// What is left to load, and what came of the rest.
-pub(super) struct Work {
-    jobs: Mutex<VecDeque<Job>>,
-    /// Stretches of each table that are not loaded yet.
-    left: Vec<AtomicUsize>,
-    /// Of the parts of this run and of what was there before.
-    done: [AtomicU64; 2],
-    total: Reached,
-    before: Reached,
-    tables: u64,
-    found: AtomicU64,
-    rows: AtomicU64,
-    /// Tables that were compared by value.
-    read_back: AtomicU64,
-    /// Whether marks are written.
-    remembers: bool,
-    differing: Mutex<Vec<String>>,
-}
-
-/// A stretch to load.
-struct Job {
-    table: usize,
-    piece: Piece,
-    /// What of it is there.
-    there: Reached,
-    bytes: u64,
-    /// Rows and their mark come together.
-    transaction: bool,
-}
-
-impl Work {
-    /// All that is not there. Tables that are whole count as found.
-    pub(super) fn of(plan: &LoadPlan, book: Option<&Book>, present: &BTreeMap<TableName, Present>) -> Self {
-        let all = &plan.record.tables;
-        let mut jobs = VecDeque::new();
-        let (mut total, mut before) = (Reached::default(), Reached::default());
-        let (mut found, mut rows_found) = (0, 0);
-        for (table, schema) in plan.chosen() {
-            let whole = book.filter(|book| book.state(table) == TableState::Whole);
-            if let Some(book) = whole {
-                found += 1;
-                rows_found += book.rows_found(table);
-            }
-            let name = plan.names().table(&schema.database, &schema.name);
-            let transaction = present.get(&name).is_none_or(Present::is_transactional);
-            for part in all.get(table).map(|rows| rows.parts.as_slice()).unwrap_or_default() {
-                let bytes = plan.manifest.files.get(part.file as usize).map_or(0, |file| file.size);
-                let size = Reached {
-                    bytes,
-                    rows: part.digest.rows,
-                };
-                let there = match (whole, book) {
-                    (Some(_), _) => size,
-                    (None, Some(book)) => book.reached(part.file),
-                    (None, None) => Reached::default(),
-                };
-                total.add(size);
-                before.add(there);
-                if whole.is_none() {
-                    jobs.push_back(Job {
-                        table,
-                        piece: Piece::Stored(part.clone()),
-                        there,
-                        bytes,
-                        transaction,
-                    });
-                }
-            }
-            if let RowSource::Live(live) = &plan.rows {
-                total.add(Reached {
-                    bytes: schema.data_bytes,
-                    rows: schema.rows,
-                });
-                let live = live.jobs().filter(|job| job.table == table);
-                jobs.extend(live.map(|job| Job {
-                    table,
-                    piece: Piece::Live(job.clone()),
-                    there: Reached::default(),
-                    bytes: 0,
-                    transaction,
-                }));
-            }
-        }
-        let left = |(table, rows): (usize, &TableRows)| {
-            let live = match &plan.rows {
-                RowSource::Stored => 0,
-                RowSource::Live(live) => live.jobs().filter(|job| job.table == table).count(),
-            };
-            AtomicUsize::new(rows.parts.len() + live)
-        };
-        Self {
-            left: all.iter().enumerate().map(left).collect(),
-            done: [AtomicU64::new(before.bytes), AtomicU64::new(before.rows)],
-            total,
-            before,
-            tables: plan.chosen().count() as u64,
-            found: AtomicU64::new(found),
-            rows: AtomicU64::new(rows_found),
-            read_back: AtomicU64::new(0),
-            differing: Mutex::default(),
-            remembers: book.is_some(),
-            jobs: Mutex::new(jobs),
-        }
-    }
-
-    /// Rows that were there before this run.
-    pub(super) fn rows_before(&self) -> u64 {
-        self.before.rows
-    }
-
-    /// Says where the load stands.
-    pub(super) fn tell(&self, context: &Context) {
-        let [bytes, rows] = self.done.each_ref().map(|done| done.load(Ordering::Relaxed));
-        context.observer.progress(&Progress {
-            step: "rows",
-            done_bytes: bytes,
-            total_bytes: Some(self.total.bytes),
-            before_bytes: self.before.bytes,
-            done_rows: Some(rows),
-            total_rows: Some(self.total.rows),
-        });
-    }
-
-    fn done(&self, context: &Context, more: Reached) {
-        let [bytes, rows] = &self.done;
-        bytes.fetch_add(more.bytes, Ordering::Relaxed);
-        rows.fetch_add(more.rows, Ordering::Relaxed);
-        self.tell(context);
-    }
-
-    pub(super) fn proof(&self) -> Proof {
-        let mut differing = std::mem::take(&mut *self.differing.lock().unwrap_or_else(PoisonError::into_inner));
-        differing.sort();
-        Proof {
-            position_equal: None,
-            tables_expected: self.tables,
-            tables_found: self.found.load(Ordering::Relaxed),
-            tables_differing: differing,
-            rows: self.rows.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Tables that were compared by value.
-    pub(super) fn read_back(&self) -> u64 {
-        self.read_back.load(Ordering::Relaxed)
-    }
-
-    fn next(&self) -> Option<Job> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-}
 
 /// One connection that loads.
 pub(super) struct Loader {
@@ -266,12 +70,7 @@ impl Loader {
                 (Piece::Live(_), None) => Err(ProtectError::failed("no connection to read with")),
             }
             .map_err(about)?;
-            let last = self
-                .work
-                .left
-                .get(number)
-                .is_some_and(|left| left.fetch_sub(1, Ordering::AcqRel) == 1);
-            if last {
+            if self.work.ends(number) {
                 let keys = schema.statements(&plan.names().naming())?.keys;
                 self.add_keys(&keys).await.map_err(about)?;
                 let from = quote_table(&schema.database, &schema.name);
@@ -314,7 +113,7 @@ impl Loader {
         let RowSource::Live(live) = &plan.rows else {
             return Ok(());
         };
-        let Some(task) = live.plan.tables.get(stretch.table) else {
+        let Some(task) = live.task(stretch) else {
             return Err(ProtectError::failed("rows of no table"));
         };
         let (context, stretch) = (self.context.clone(), stretch.clone());
@@ -453,7 +252,7 @@ impl Loader {
     ) -> Result<()> {
         let place = quote_table(database, name);
         let (expected, found) = if by_value::is_wanted(&self.plan, rows) {
-            self.work.read_back.fetch_add(1, Ordering::Relaxed);
+            self.work.compared_by_value();
             let expected = match source {
                 Some((reader, from)) => rows.form.digest_by_value(reader, &from).await?,
                 None => by_value::stored(&self.context, &self.plan, rows, &mut self.connection).await?,
@@ -477,12 +276,8 @@ impl Loader {
             };
             self.connection.execute(&state_sql(table, state, found.rows)).await?;
         }
-        self.work.found.fetch_add(1, Ordering::Relaxed);
-        self.work.rows.fetch_add(found.rows, Ordering::Relaxed);
-        if let Some(difference) = difference {
-            let mut differing = self.work.differing.lock().unwrap_or_else(PoisonError::into_inner);
-            differing.push(format!("table {database}.{name}: {difference}"));
-        }
+        let difference = difference.map(|difference| format!("table {database}.{name}: {difference}"));
+        self.work.compared(found.rows, difference);
         Ok(())
     }
 }

@@ -1,0 +1,107 @@
+//! What tables are called in a backup and on the target, and which of them were asked for.
+
+use std::collections::BTreeSet;
+
+use crate::error::{ProtectError, Result};
+use crate::pattern::TablePattern;
+use crate::restore_plan::RestoreRequest;
+
+/// Database and name.
+pub(crate) type TableName = (String, String);
+
+pub(crate) fn dotted((database, table): &TableName) -> String {
+    format!("{database}.{table}")
+}
+
+/// Another name for one table: `balance.orders_7=rescue.orders_7`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rename {
+    pub from: (String, String),
+    pub to: (String, String),
+}
+
+impl std::str::FromStr for Rename {
+    type Err = ProtectError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || {
+            ProtectError::usage(format!("\"{text}\" is no new name for a table"))
+                .hint("write DATABASE.TABLE=DATABASE.TABLE, such as balance.orders_7=rescue.orders_7")
+        };
+        let name = |text: &str| {
+            let (database, table) = text.split_once('.')?;
+            (!database.is_empty() && !table.is_empty()).then(|| (database.to_owned(), table.to_owned()))
+        };
+        let (from, to) = text.split_once('=').ok_or_else(wrong)?;
+        Ok(Self {
+            from: name(from).ok_or_else(wrong)?,
+            to: name(to).ok_or_else(wrong)?,
+        })
+    }
+}
+
+pub(crate) fn is_chosen(only: &[TablePattern], database: &str, table: &str) -> bool {
+    only.is_empty() || only.iter().any(|pattern| pattern.matches(database, table))
+}
+
+pub(crate) fn renamed(rename: &[Rename], database: &str, table: &str) -> (String, String) {
+    let new = rename
+        .iter()
+        .find(|rename| rename.from.0 == database && rename.from.1 == table);
+    new.map_or_else(|| (database.to_owned(), table.to_owned()), |rename| rename.to.clone())
+}
+
+pub(crate) fn some_of(names: impl Iterator<Item = String>) -> String {
+    const SHOWN: usize = 8;
+    let all: Vec<_> = names.collect();
+    let more = all.len().saturating_sub(SHOWN);
+    let shown = all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        format!("{shown} and {more} more")
+    } else {
+        shown
+    }
+}
+
+/// Old and new name of every chosen table. Names that mean nothing, and two tables of one name, are mistakes.
+pub(super) fn names(request: &RestoreRequest, all: BTreeSet<TableName>) -> Result<Vec<(TableName, TableName)>> {
+    let hint = "see what is in it with: ballast restore … --dry-run";
+    for pattern in &request.only {
+        if let Some(missing) = pattern.missing(&all).first() {
+            return Err(ProtectError::usage(format!("the backup has no table {missing}")).hint(hint));
+        }
+    }
+    for rename in &request.rename {
+        if !all.contains(&rename.from) || !is_chosen(&request.only, &rename.from.0, &rename.from.1) {
+            let message = format!("table {} is not among those that are restored", dotted(&rename.from));
+            return Err(ProtectError::usage(message).hint(hint));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    let mut names = Vec::new();
+    for from in all
+        .into_iter()
+        .filter(|(database, table)| is_chosen(&request.only, database, table))
+    {
+        let to = renamed(&request.rename, &from.0, &from.1);
+        if !seen.insert(to.clone()) {
+            return Err(
+                ProtectError::usage(format!("two tables would be called {}", dotted(&to)))
+                    .hint("give one of them another name with --rename"),
+            );
+        }
+        names.push((from, to));
+    }
+    Ok(names)
+}
+
+pub(super) fn refuse_taken(taken: Vec<String>, replace: bool) -> Result<Vec<String>> {
+    if taken.is_empty() || replace {
+        return Ok(taken);
+    }
+    Err(ProtectError::usage(format!(
+        "the target has tables of these names: {}",
+        some_of(taken.into_iter())
+    ))
+    .hint("choose others with --only or --rename, or add --replace to drop these first"))
+}
