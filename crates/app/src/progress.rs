@@ -299,7 +299,7 @@ mod tests {
         let line = Line::new(going_on, Duration::from_secs(4));
         assert_eq!(
             line.text(),
-            "copy: 700 of 2100 rows, 1.00 GiB of 3.00 GiB, 128 MiB/s, 16 s left"
+            "copy: 700 of 2100 rows, 1.00 GiB of 3.00 GiB, 128 MiB/s, 16.0 s left"
         );
         let unknown = Line::new(Progress::of_bytes("copy", 0, None), Duration::ZERO);
         assert_eq!(unknown.text(), "copy: 0 B, 0 B/s");
