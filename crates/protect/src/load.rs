@@ -101,7 +101,7 @@ pub(crate) async fn carry_out(context: &Context, mut plan: LoadPlan, mut steps: 
     let made = steps.run("tables", make_tables(&mut control, &plan, &mut book)).await;
     plan.leave_out(made.map_err(unfinished)?);
     let plan = Arc::new(plan);
-    let present = Present::read(&mut control).await.map_err(unfinished)?;
+    let present = Present::read(&mut control, plan.case).await.map_err(unfinished)?;
     let work = Work::of(&plan, book.as_ref(), &present);
     let rows_kept = work.rows_before();
     let loaded = steps.run("rows", load_rows(context, &plan, work)).await;
@@ -200,7 +200,10 @@ async fn make_tables(
     let naming = names.naming();
     let schema = &plan.record.schema;
     for name in &plan.databases_new {
-        let known = schema.databases.iter().find(|database| database.name == *name);
+        let known = schema
+            .databases
+            .iter()
+            .find(|database| plan.case.fold(&database.name) == *name);
         let sql = match known {
             Some(database) => database.statement(&naming)?,
             None => format!("CREATE DATABASE {}", quote_name(name)),
@@ -274,11 +277,29 @@ async fn make_way(control: &mut Connection, plan: &LoadPlan, name: &TableName) -
     if let Some(present) = plan.present.get(name) {
         control.execute(&present.drop_sql(name)).await?;
     } else if plan.goes_on.is_some() {
-        // A statement of an earlier run may have come through after we looked.
-        let drop = format!("DROP TABLE IF EXISTS {}", quote_table(&name.0, &name.1));
-        control.execute(&drop).await?;
+        drop_late(control, name).await?;
     }
     Ok(())
+}
+
+/// Drops a table that came to be there after we looked, by a statement of an earlier run. Ours has no rows; one that has is
+/// somebody else's.
+async fn drop_late(control: &mut Connection, (database, table): &TableName) -> Result<()> {
+    const NO_SUCH: [u16; 2] = [1146, 1049];
+    let place = quote_table(database, table);
+    match control.value(&format!("SELECT 1 FROM {place} LIMIT 1")).await {
+        Err(error) if error.server_code().is_some_and(|code| NO_SUCH.contains(&code)) => Ok(()),
+        Ok(Some(_)) => {
+            let message =
+                format!("the target has come to have a table {database}.{table}, with rows that are not of this load");
+            Err(ProtectError::usage(message).hint("move it away, or add --replace to drop it"))
+        }
+        Ok(None) => {
+            control.execute(&format!("DROP TABLE {place}")).await?;
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn is_as_backed_up(

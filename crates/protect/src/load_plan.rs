@@ -10,7 +10,7 @@ use ballast_repository::{BackupId, Manifest, Repository};
 
 use self::carry::{Carried, carry};
 pub use self::names::Rename;
-pub(crate) use self::names::{TableName, dotted, is_chosen, renamed, some_of};
+pub(crate) use self::names::{NameCase, TableName, dotted, is_chosen, renamed, some_of};
 use self::names::{names, refuse_taken};
 use crate::catalog::{BackupSummary, list};
 use crate::context::Context;
@@ -81,6 +81,9 @@ pub struct LoadPlan {
     pub(crate) rows: RowSource,
     #[serde(skip)]
     pub(crate) databases_there: BTreeSet<String>,
+    /// Of the target.
+    #[serde(skip)]
+    pub(crate) case: NameCase,
     #[serde(skip)]
     pub(crate) manifest: Manifest,
     #[serde(skip)]
@@ -178,6 +181,7 @@ impl LoadPlan {
             record,
             rows: RowSource::Stored,
             databases_there: BTreeSet::new(),
+            case: NameCase::Matters,
             manifest,
             from: files.from.clone(),
             address: address.clone(),
@@ -216,7 +220,7 @@ impl LoadPlan {
     }
 
     pub(crate) fn names(&self) -> Names<'_> {
-        Names::new(|database, table| renamed(&self.rename, database, table))
+        Names::new(|database, table| self.case.of(renamed(&self.rename, database, table)))
     }
 }
 
@@ -256,17 +260,18 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
         let files = plan_private_files(context, request, backup.clone(), from.clone()).await?;
         (LogicalRecord::default(), tables, Some(Box::new(files)))
     };
-    let mut names = names(request, tables)?;
+    let facts = Facts::read(&mut connection).await?;
+    let case = NameCase::of_server(&facts);
+    let mut names = names(request, tables, case)?;
     refuse_own_name(&names)?;
 
-    let facts = Facts::read(&mut connection).await?;
-    let present = Present::read(&mut connection).await?;
+    let present = Present::read(&mut connection, case).await?;
     let databases = connection
         .query("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA")
         .await?;
     let databases: BTreeSet<String> = databases
         .into_iter()
-        .filter_map(|row| Some(row.text(0)?.into_owned()))
+        .filter_map(|row| Some(case.fold(&row.text(0)?)))
         .collect();
     // What is in files is known when a server has opened them.
     let carried = match files {
@@ -274,7 +279,6 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
         Some(_) => Carried::default(),
     };
     names.retain(|(from, _)| !carried.without.contains(from));
-    carry::refuse_names_alike(&names, &facts)?;
     carry::refuse_nothing(&names, &carried)?;
     let databases_new = names
         .iter()
@@ -285,7 +289,7 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
                 .databases
                 .iter()
                 .filter(|_| request.is_whole())
-                .map(|database| database.name.clone()),
+                .map(|database| case.fold(&database.name)),
         )
         .filter(|database| !databases.contains(database))
         .collect();
@@ -307,7 +311,7 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
     }
     if book.is_none() && request.is_whole() {
         let sequences = record.schema.sequences.iter();
-        let names = sequences.map(|sequence| (sequence.database.clone(), sequence.name.clone()));
+        let names = sequences.map(|sequence| case.of((sequence.database.clone(), sequence.name.clone())));
         taken.extend(
             names
                 .filter(|name| present.contains_key(name))
@@ -341,6 +345,7 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
         record,
         rows: RowSource::Stored,
         databases_there: databases,
+        case,
         manifest,
         from,
         address,

@@ -159,3 +159,41 @@ fn a_mariadb_is_backed_up_by_its_rows() {
     site.json(&["restore", "orders", "--to", &url], 0);
     assert_eq!(checksums(&target, &["balance"]), checksums(&source, &["balance"]));
 }
+
+/// To a server that does not tell names apart by case, `Shop.Orders` and `shop.orders` are one table: it is in the way, and never
+/// dropped unasked, however often the same is typed.
+#[test]
+fn a_name_that_differs_by_case_is_in_the_way() {
+    let source = MysqlServer::start(MysqlOptions::mariadb());
+    source.sql(&format!(
+        "CREATE USER {USER} IDENTIFIED BY '{}'; GRANT {MARIADB_GRANTS} ON *.* TO {USER};
+         CREATE DATABASE Shop; CREATE TABLE Shop.Orders (id INT PRIMARY KEY, Amount INT);
+         INSERT INTO Shop.Orders VALUES (1, 10), (2, 20), (3, 30)",
+        password()
+    ));
+    let mut site = Site::new(&source, "").init();
+    site.json(&["backup", "orders"], 0);
+    let target = MysqlServer::start(MysqlOptions::mariadb().arg("--lower-case-table-names=1"));
+    create_loader(&mut site, &target);
+    target
+        .sql("CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY); INSERT INTO shop.orders VALUES (7)");
+    let url = target.url("loader");
+    let load = ["restore", "orders", "--to", &url, "--only", "Shop.Orders"];
+    for _ in 0..2 {
+        let told = site.run(&load).expect(2).stderr;
+        assert!(told.contains("shop.orders") && told.contains("--replace"), "{told}");
+        assert_eq!(target.value("SELECT id FROM shop.orders"), "7");
+    }
+    let twice = [
+        &load[..],
+        &["--rename", "Shop.Orders=a.b", "--rename", "Shop.Orders=a.c"],
+    ]
+    .concat();
+    let told = site.run(&twice).expect(2).stderr;
+    assert!(told.contains("two new names"), "{told}");
+    let replaced = [&load[..], &["--replace"]].concat();
+    assert_eq!(site.json(&replaced, 0)["proof"]["rows"], 3);
+    target.sql("DROP DATABASE shop");
+    assert_eq!(site.json(&load, 0)["proof"]["rows"], 3);
+    assert_eq!(target.value("SELECT SUM(Amount) FROM Shop.Orders"), "60");
+}

@@ -11,7 +11,7 @@ use super::carry_out;
 use super::resume::Present;
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
-use crate::load_plan::LoadPlan;
+use crate::load_plan::{LoadPlan, NameCase};
 use crate::mysql::logical::record::LogicalRecord;
 use crate::restore_plan::RestorePlan;
 
@@ -44,7 +44,7 @@ pub(crate) async fn put_back(
     let id = BackupId::parse(&plan.backup.id)
         .ok_or_else(|| ProtectError::usage(format!("\"{}\" is no backup id", plan.backup.id)))?;
     let mut connection = Connection::open(address, &context.cancel).await?;
-    let present = Present::read(&mut connection).await?;
+    let present = Present::read(&mut connection, NameCase::Matters).await?;
     connection.close().await;
     let names = record.schema.tables.iter();
     let manifest = plan.from.manifest(&id, &context.cancel).await?;

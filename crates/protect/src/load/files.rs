@@ -77,8 +77,8 @@ async fn read(context: &Context, plan: &mut LoadPlan, copy: &PrivateCopy) -> Res
     let jobs = Plan::make(&mut control, &schema).await?;
     control.close().await;
     if whole {
-        let names = schema.databases.iter().map(|database| &database.name);
-        let new = names.filter(|name| !plan.databases_there.contains(*name)).cloned();
+        let names = schema.databases.iter().map(|database| plan.case.fold(&database.name));
+        let new: Vec<_> = names.filter(|name| !plan.databases_there.contains(name)).collect();
         plan.databases_new.extend(new);
     }
     let tables = jobs.tables.iter().map(|task| TableRows {

@@ -7,7 +7,7 @@ use ballast_mysql::{Connection, quote_table};
 
 use super::book::{Book, DATABASE, GIVE_UP, TableState};
 use crate::error::{ProtectError, Result};
-use crate::load_plan::{Rename, TableName};
+use crate::load_plan::{NameCase, Rename, TableName};
 use crate::mysql::logical::is_transactional;
 use crate::pattern::TablePattern;
 use crate::restore_plan::{RestoreRequest, RestoreTarget};
@@ -20,8 +20,8 @@ pub(crate) struct Present {
 }
 
 impl Present {
-    /// Everything on the server that is named as tables are.
-    pub(crate) async fn read(connection: &mut Connection) -> Result<BTreeMap<TableName, Self>> {
+    /// Everything on the server that is named as tables are, by the names it knows them by.
+    pub(crate) async fn read(connection: &mut Connection, case: NameCase) -> Result<BTreeMap<TableName, Self>> {
         let rows = connection
             .query(
                 "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE FROM information_schema.TABLES \
@@ -35,7 +35,7 @@ impl Present {
                 kind: text(&row, 2),
                 engine: text(&row, 3),
             };
-            ((text(&row, 0), text(&row, 1)), present)
+            (case.of((text(&row, 0), text(&row, 1))), present)
         };
         Ok(rows.into_iter().map(present).collect())
     }

@@ -8,6 +8,7 @@ use super::book::Thing;
 use super::resume::Present;
 use crate::error::Result;
 use crate::load_plan::LoadPlan;
+use crate::load_plan::NameCase;
 
 pub(super) const FOREIGN_KEYS: &str = "foreign keys";
 pub(super) const LIBRARY: &str = "library";
@@ -70,7 +71,7 @@ pub(super) async fn read(connection: &mut Connection, plan: &LoadPlan) -> Result
     for sql in queries {
         add(&mut there, connection.query(&sql).await?);
     }
-    for ((database, name), present) in Present::read(connection).await? {
+    for ((database, name), present) in Present::read(connection, NameCase::Matters).await? {
         if present.is_view() {
             there.insert((VIEW.to_owned(), database, name));
         }

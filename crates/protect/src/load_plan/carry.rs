@@ -69,28 +69,6 @@ pub(crate) async fn carry(
     })
 }
 
-/// On a server that does not tell names apart by case, two tables would be one.
-pub(crate) fn refuse_names_alike(names: &[(TableName, TableName)], facts: &Facts) -> Result<()> {
-    if facts
-        .variable("lower_case_table_names")
-        .is_none_or(|value| value == "0")
-    {
-        return Ok(());
-    }
-    let mut seen = BTreeMap::new();
-    for (_, to) in names {
-        if let Some(other) = seen.insert(dotted(to).to_lowercase(), to) {
-            let message = format!(
-                "tables {} and {} would be one: the target does not tell their names apart",
-                dotted(other),
-                dotted(to)
-            );
-            return Err(ProtectError::usage(message).hint("give one of them another name with --rename"));
-        }
-    }
-    Ok(())
-}
-
 /// Nothing is left to load.
 pub(crate) fn refuse_nothing(names: &[(TableName, TableName)], carried: &Carried) -> Result<()> {
     let Some(first) = carried

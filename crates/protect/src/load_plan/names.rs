@@ -2,12 +2,43 @@
 
 use std::collections::BTreeSet;
 
+use ballast_mysql::Facts;
+
 use crate::error::{ProtectError, Result};
 use crate::pattern::TablePattern;
 use crate::restore_plan::RestoreRequest;
 
 /// Database and name.
 pub(crate) type TableName = (String, String);
+
+/// Whether a server tells names apart by case (`lower_case_table_names`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NameCase {
+    Matters,
+    /// Two names that differ only by case are one table there.
+    Folded,
+}
+
+impl NameCase {
+    pub(crate) fn of_server(facts: &Facts) -> Self {
+        match facts.variable("lower_case_table_names") {
+            None | Some("0") => Self::Matters,
+            Some(_) => Self::Folded,
+        }
+    }
+
+    /// A name as it is compared on this server.
+    pub(crate) fn fold(self, name: &str) -> String {
+        match self {
+            Self::Matters => name.to_owned(),
+            Self::Folded => name.to_lowercase(),
+        }
+    }
+
+    pub(crate) fn of(self, (database, table): TableName) -> TableName {
+        (self.fold(&database), self.fold(&table))
+    }
+}
 
 pub(crate) fn dotted((database, table): &TableName) -> String {
     format!("{database}.{table}")
@@ -64,7 +95,11 @@ pub(crate) fn some_of(names: impl Iterator<Item = String>) -> String {
 }
 
 /// Old and new name of every chosen table. Names that mean nothing, and two tables of one name, are mistakes.
-pub(super) fn names(request: &RestoreRequest, all: BTreeSet<TableName>) -> Result<Vec<(TableName, TableName)>> {
+pub(super) fn names(
+    request: &RestoreRequest,
+    all: BTreeSet<TableName>,
+    case: NameCase,
+) -> Result<Vec<(TableName, TableName)>> {
     let hint = "see what is in it with: ballast restore … --dry-run";
     for pattern in &request.only {
         if let Some(missing) = pattern.missing(&all).first() {
@@ -77,16 +112,21 @@ pub(super) fn names(request: &RestoreRequest, all: BTreeSet<TableName>) -> Resul
             return Err(ProtectError::usage(message).hint(hint));
         }
     }
+    let mut renamed_once = BTreeSet::new();
+    if let Some(twice) = request.rename.iter().find(|rename| !renamed_once.insert(&rename.from)) {
+        let message = format!("table {} is given two new names", dotted(&twice.from));
+        return Err(ProtectError::usage(message).hint("restore it once under each of them, by two commands"));
+    }
     let mut seen = BTreeSet::new();
     let mut names = Vec::new();
     for from in all
         .into_iter()
         .filter(|(database, table)| is_chosen(&request.only, database, table))
     {
-        let to = renamed(&request.rename, &from.0, &from.1);
+        let to = case.of(renamed(&request.rename, &from.0, &from.1));
         if !seen.insert(to.clone()) {
             return Err(
-                ProtectError::usage(format!("two tables would be called {}", dotted(&to)))
+                ProtectError::usage(format!("two tables would be called {} on this target", dotted(&to)))
                     .hint("give one of them another name with --rename"),
             );
         }
