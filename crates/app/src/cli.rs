@@ -92,6 +92,8 @@ Examples:
 TARGET is datadir:PATH, a folder that is empty or absent and becomes a MySQL data directory, or
 mysql://USER@HOST:PORT, a running server that may hold other data; its password is in $BALLAST_TARGET_PASSWORD.
 Rows out of a physical backup are read by a private mysqld of the source's series, on its files in --scratch.
+In --only {0..9} counts, {a,b} lists, * and ? match. A name with any of these, or \".\", \"=\" or a backtick in it, goes
+between backticks, as in SQL: --only '`shop.eu`.`a=b`' --rename '`shop.eu`.`a=b`=rescue.ab'.
 A folder that holds something, and tables of the same names, are refused unless --replace says so.
 A load into a running server that was stopped goes on when the same is typed again; until it is through it remembers
 on the server, in database ballast_load, what is there.

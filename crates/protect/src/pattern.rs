@@ -1,7 +1,8 @@
 //! Patterns for tables: `balance.orders_{0..119}`, `balance.shops`, `balance.orders_*`.
 //!
 //! Braces expand (`{a,b}`, `{0..9}`, `{000..119}` keeps the zeros); `*` and `?` match inside one name. A pattern without
-//! wildcards expands to names that must all exist; one with wildcards must match at least one table.
+//! wildcards expands to names that must all exist; one with wildcards must match at least one table. What stands between
+//! backticks is meant letter by letter, as in SQL; a backtick in it is written twice.
 
 /// A pattern may expand to this many names.
 const NAMES_MAX: usize = 100_000;
@@ -10,7 +11,7 @@ const NAMES_MAX: usize = 100_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TablePattern {
     text: String,
-    names: Vec<(String, String)>,
+    names: Vec<(Vec<Letter>, Vec<Letter>)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +21,66 @@ pub struct PatternError {
     cause: &'static str,
 }
 
+/// A letter of a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Letter {
+    /// It may mean something.
+    Bare(char),
+    /// It stands for itself.
+    Quoted(char),
+}
+
+impl Letter {
+    fn char(self) -> char {
+        match self {
+            Self::Bare(c) | Self::Quoted(c) => c,
+        }
+    }
+
+    fn is_wild(&self) -> bool {
+        matches!(self, Self::Bare('*' | '?'))
+    }
+}
+
+/// The letters of a text, of which some are between backticks.
+pub(crate) fn letters(text: &str) -> Result<Vec<Letter>, &'static str> {
+    let mut letters = Vec::new();
+    let mut quoted = false;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '`' if quoted && chars.next_if_eq(&'`').is_some() => letters.push(Letter::Quoted(c)),
+            '`' => quoted = !quoted,
+            _ if quoted => letters.push(Letter::Quoted(c)),
+            _ => letters.push(Letter::Bare(c)),
+        }
+    }
+    if quoted {
+        return Err("a \"`\" without its second");
+    }
+    Ok(letters)
+}
+
+/// What stands before and after the first bare one of these letters.
+pub(crate) fn split_at(letters: &[Letter], at: char) -> Option<(&[Letter], &[Letter])> {
+    let place = letters.iter().position(|letter| *letter == Letter::Bare(at))?;
+    Some((letters.get(..place)?, letters.get(place + 1..)?))
+}
+
+/// The name, however it was written.
+pub(crate) fn plain(letters: &[Letter]) -> String {
+    letters.iter().map(|letter| letter.char()).collect()
+}
+
+/// The name of a table as it is written where its letters must not mean anything else.
+pub(crate) fn written(database: &str, table: &str) -> String {
+    let part = |name: &str| match name.contains(['.', '=', '`']) {
+        true => format!("`{}`", name.replace('`', "``")),
+        false => name.to_owned(),
+    };
+    format!("{}.{}", part(database), part(table))
+}
+
 impl TablePattern {
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let failed = |cause| PatternError {
@@ -27,10 +88,8 @@ impl TablePattern {
             cause,
         };
         let mut names = Vec::new();
-        for name in expand(text).map_err(failed)? {
-            let (database, table) = name
-                .split_once('.')
-                .ok_or_else(|| failed("write it as DATABASE.TABLE"))?;
+        for name in letters(text).and_then(|letters| expand(&letters)).map_err(failed)? {
+            let (database, table) = split_at(&name, '.').ok_or_else(|| failed("write it as DATABASE.TABLE"))?;
             if database.is_empty() || table.is_empty() {
                 return Err(failed("write it as DATABASE.TABLE"));
             }
@@ -52,44 +111,54 @@ impl TablePattern {
 
     /// The names this pattern demands and `tables` lacks, as `database.table`.
     pub fn missing<'a>(&'a self, tables: &'a std::collections::BTreeSet<(String, String)>) -> Vec<String> {
-        let there = |(d, t): &(String, String)| {
-            if d.contains(['*', '?']) || t.contains(['*', '?']) {
+        let there = |(d, t): &(Vec<Letter>, Vec<Letter>)| {
+            if d.iter().chain(t).any(Letter::is_wild) {
                 tables
                     .iter()
                     .any(|(database, table)| like(d, database) && like(t, table))
             } else {
-                tables.contains(&(d.clone(), t.clone()))
+                tables.contains(&(plain(d), plain(t)))
             }
         };
         self.names
             .iter()
             .filter(|name| !there(name))
-            .map(|(d, t)| format!("{d}.{t}"))
+            .map(|(d, t)| format!("{}.{}", plain(d), plain(t)))
             .collect()
     }
 }
 
-fn expand(text: &str) -> Result<Vec<String>, &'static str> {
-    let Some(open) = text.find('{') else {
-        return if text.contains('}') {
+fn expand(text: &[Letter]) -> Result<Vec<Vec<Letter>>, &'static str> {
+    let Some((head, rest)) = split_at(text, '{') else {
+        return if text.contains(&Letter::Bare('}')) {
             Err("a \"}\" without its \"{\"")
         } else {
             Ok(vec![text.to_owned()])
         };
     };
-    let close = open + text[open..].find('}').ok_or("a \"{\" without its \"}\"")?;
-    let (head, body, tails) = (&text[..open], &text[open + 1..close], expand(&text[close + 1..])?);
-    let middles = match body.split_once("..") {
-        Some((from, to)) => range(from, to)?,
-        None => body.split(',').map(str::to_owned).collect(),
-    };
+    let (body, tail) = split_at(rest, '}').ok_or("a \"{\" without its \"}\"")?;
+    let tails = expand(tail)?;
+    let middles = middles(body)?;
     if middles.len().saturating_mul(tails.len()) > NAMES_MAX {
         return Err("it expands to more than 100000 names");
     }
     Ok(middles
         .iter()
-        .flat_map(|middle| tails.iter().map(move |tail| format!("{head}{middle}{tail}")))
+        .flat_map(|middle| tails.iter().map(move |tail| [head, middle, tail].concat()))
         .collect())
+}
+
+fn middles(body: &[Letter]) -> Result<Vec<Vec<Letter>>, &'static str> {
+    let bare = body.iter().all(|letter| matches!(letter, Letter::Bare(_)));
+    if let Some((from, to)) = plain(body).split_once("..").filter(|_| bare) {
+        let numbers = range(from, to)?;
+        return Ok(numbers
+            .iter()
+            .map(|number| number.chars().map(Letter::Bare).collect())
+            .collect());
+    }
+    let parts = body.split(|letter| *letter == Letter::Bare(','));
+    Ok(parts.map(<[Letter]>::to_vec).collect())
 }
 
 fn range(from: &str, to: &str) -> Result<Vec<String>, &'static str> {
@@ -110,16 +179,16 @@ fn range(from: &str, to: &str) -> Result<Vec<String>, &'static str> {
 }
 
 /// Shell-like match of `*` and `?`, linear in practice: a star only ever moves forward.
-fn like(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+fn like(pattern: &[Letter], name: &str) -> bool {
+    let name: Vec<char> = name.chars().collect();
     let (mut p, mut n, mut star) = (0, 0, None);
     while n < name.len() {
         match pattern.get(p) {
-            Some('*') => {
+            Some(Letter::Bare('*')) => {
                 star = Some((p, n));
                 p += 1;
             }
-            Some(c) if *c == '?' || *c == name[n] => {
+            Some(letter) if *letter == Letter::Bare('?') || letter.char() == name[n] => {
                 p += 1;
                 n += 1;
             }
@@ -133,7 +202,7 @@ fn like(pattern: &str, name: &str) -> bool {
             },
         }
     }
-    pattern[p..].iter().all(|c| *c == '*')
+    pattern[p..].iter().all(|letter| *letter == Letter::Bare('*'))
 }
 
 #[cfg(test)]
@@ -165,8 +234,12 @@ mod tests {
 
     #[test]
     fn braces_zeros_lists_and_wildcards() {
-        assert_eq!(expand("a{08..11}").unwrap(), ["a08", "a09", "a10", "a11"]);
-        assert_eq!(expand("{a,b}.x{1..2}").unwrap(), ["a.x1", "a.x2", "b.x1", "b.x2"]);
+        let expand = |text: &str| -> Vec<String> {
+            let all = expand(&letters(text).unwrap()).unwrap();
+            all.iter().map(|one| plain(one)).collect()
+        };
+        assert_eq!(expand("a{08..11}"), ["a08", "a09", "a10", "a11"]);
+        assert_eq!(expand("{a,b}.x{1..2}"), ["a.x1", "a.x2", "b.x1", "b.x2"]);
         let pattern = TablePattern::parse("shop.*_log?").unwrap();
         assert!(
             pattern.matches("shop", "a_log1")
@@ -174,6 +247,19 @@ mod tests {
                 && !pattern.matches("shops", "a_log1")
         );
         assert_eq!(pattern.missing(&tables(&["shop.x"])), ["shop.*_log?"]);
+    }
+
+    #[test]
+    fn between_backticks_every_letter_stands_for_itself() {
+        let pattern = TablePattern::parse("`d.b`.`a*{1..2}?``, x=`").unwrap();
+        assert!(pattern.matches("d.b", "a*{1..2}?`, x="));
+        assert!(!pattern.matches("d.b", "aa{1..2}?`, x=") && !pattern.matches("d", "b.a*{1..2}?`, x="));
+        let pattern = TablePattern::parse("`d.b`.{`x,y`,z}_{1..2}*").unwrap();
+        assert!(pattern.matches("d.b", "x,y_1") && pattern.matches("d.b", "z_22") && !pattern.matches("d.b", "z_3"));
+        let there = BTreeSet::from([("d.b".to_owned(), "t*".to_owned())]);
+        let missing = |text: &str| TablePattern::parse(text).unwrap().missing(&there);
+        assert!(missing("`d.b`.`t*`").is_empty() && missing("`d.b`.t*").is_empty());
+        assert_eq!(missing("`d.b`.`t?`"), ["d.b.t?"]);
     }
 
     #[test]
@@ -185,6 +271,8 @@ mod tests {
             ("a.b{9..1}", "smaller"),
             ("a.b{x..y}", "{0..119}"),
             ("a.b{0..9999999}", "100000"),
+            ("a.`b", "second"),
+            ("`a.b`", "DATABASE.TABLE"),
         ] {
             let error = TablePattern::parse(text).unwrap_err().to_string();
             assert!(error.contains(cause), "{text}: {error}");

@@ -9,7 +9,7 @@ use super::book::{Book, DATABASE, GIVE_UP, TableState};
 use crate::error::{ProtectError, Result};
 use crate::load_plan::{NameCase, Rename, TableName};
 use crate::mysql::logical::is_transactional;
-use crate::pattern::TablePattern;
+use crate::pattern::{TablePattern, written};
 use crate::restore_plan::{RestoreRequest, RestoreTarget};
 
 /// What has the name of a table.
@@ -89,15 +89,21 @@ impl GoesOn {
 pub(crate) fn choice(only: &[TablePattern], rename: &[Rename]) -> String {
     let mut flags: Vec<String> = only
         .iter()
-        .map(|pattern| format!("--only '{}'", pattern.as_str()))
+        .map(|pattern| format!("--only {}", in_shell(pattern.as_str())))
         .collect();
     flags.extend(rename.iter().map(|rename| {
-        let ((from_database, from), (to_database, to)) = (&rename.from, &rename.to);
-        format!("--rename '{from_database}.{from}={to_database}.{to}'")
+        let (from, to) = (&rename.from, &rename.to);
+        let names = format!("{}={}", written(&from.0, &from.1), written(&to.0, &to.1));
+        format!("--rename {}", in_shell(&names))
     }));
     flags.sort();
     flags.dedup();
     flags.join(" ")
+}
+
+/// One word for a shell.
+fn in_shell(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// What is asked for, by the backup that an unfinished load began with. Another unfinished load must be finished first.
@@ -115,8 +121,8 @@ pub(crate) fn going_on(request: &RestoreRequest, book: Option<&Book>) -> Result<
         });
     }
     let url = match &request.target {
-        RestoreTarget::Server(url) => url.as_str(),
-        RestoreTarget::DataDir(_) => "TARGET",
+        RestoreTarget::Server(url) => in_shell(url),
+        RestoreTarget::DataDir(_) => "TARGET".to_owned(),
     };
     let mut command = format!(
         "ballast restore {} --backup {} --to {url} {}",
@@ -186,5 +192,7 @@ mod tests {
         assert_eq!(choice(&[two, one.clone()], std::slice::from_ref(&rename)), first);
         assert_ne!(choice(&[one], &[rename]), first);
         assert_eq!(choice(&[], &[]), "");
+        let rename: Rename = "a.it's=c.`x.y`".parse().unwrap();
+        assert_eq!(choice(&[], &[rename]), r"--rename 'a.it'\''s=c.`x.y`'");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ballast_mysql::Facts;
 
 use crate::error::{ProtectError, Result};
-use crate::pattern::TablePattern;
+use crate::pattern::{Letter, TablePattern, letters, plain, split_at};
 use crate::restore_plan::RestoreRequest;
 
 /// Database and name.
@@ -56,14 +56,17 @@ impl std::str::FromStr for Rename {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
-            ProtectError::usage(format!("\"{text}\" is no new name for a table"))
-                .hint("write DATABASE.TABLE=DATABASE.TABLE, such as balance.orders_7=rescue.orders_7")
+            ProtectError::usage(format!("\"{text}\" is no new name for a table")).hint(
+                "write DATABASE.TABLE=DATABASE.TABLE, such as balance.orders_7=rescue.orders_7; names with \".\", \"=\" or \"`\" \
+                 in them go between backticks, such as 'shop.`a.b`=rescue.ab'",
+            )
         };
-        let name = |text: &str| {
-            let (database, table) = text.split_once('.')?;
-            (!database.is_empty() && !table.is_empty()).then(|| (database.to_owned(), table.to_owned()))
+        let name = |letters: &[Letter]| {
+            let (database, table) = split_at(letters, '.')?;
+            (!database.is_empty() && !table.is_empty()).then(|| (plain(database), plain(table)))
         };
-        let (from, to) = text.split_once('=').ok_or_else(wrong)?;
+        let text = letters(text).map_err(|_| wrong())?;
+        let (from, to) = split_at(&text, '=').ok_or_else(wrong)?;
         Ok(Self {
             from: name(from).ok_or_else(wrong)?,
             to: name(to).ok_or_else(wrong)?,
@@ -144,4 +147,23 @@ pub(super) fn refuse_taken(taken: Vec<String>, replace: bool) -> Result<Vec<Stri
         some_of(taken.into_iter())
     ))
     .hint("choose others with --only or --rename, or add --replace to drop these first"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::written;
+
+    #[test]
+    fn a_new_name_may_be_of_any_letters() {
+        for (from, to) in [("a.b", "c.d"), ("a.b", "x=y"), ("`", "*{}"), ("d'b", "=")] {
+            let text = format!("{}={}", written(from, to), written(to, from));
+            let rename: Rename = text.parse().unwrap();
+            let name = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+            assert_eq!((rename.from, rename.to), (name(from, to), name(to, from)), "{text}");
+        }
+        for text in ["a.b", "a=b", "a.=c.d", "`a.b=c.d`", "a.`b=c.d"] {
+            assert!(text.parse::<Rename>().is_err(), "{text}");
+        }
+    }
 }
