@@ -21,6 +21,13 @@ pub struct DurableError {
     pub source: std::io::Error,
 }
 
+impl DurableError {
+    /// That `step` on `path` failed; for steps on local files that have no door here.
+    pub fn at<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Self + 'a {
+        at(step, path)
+    }
+}
+
 fn at<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> DurableError + 'a {
     move |source| DurableError {
         step,
@@ -47,6 +54,23 @@ pub fn sync_dir(path: &Path) -> Result<(), DurableError> {
 
 /// Puts `content` at `path` (mode 0600), replacing what was there.
 pub fn write_durable(path: &Path, content: &[u8]) -> Result<(), DurableError> {
+    by_way_of_a_part(path, content, |part| std::fs::rename(part, path)).map(drop)
+}
+
+/// Puts `content` at `path` (mode 0600), where nothing may be yet, and gives the file to go on writing behind it. It has its name only when
+/// all of `content` is durable.
+pub fn create_durable(path: &Path, content: &[u8]) -> Result<File, DurableError> {
+    by_way_of_a_part(path, content, |part| {
+        std::fs::hard_link(part, path)?;
+        std::fs::remove_file(part)
+    })
+}
+
+fn by_way_of_a_part(
+    path: &Path,
+    content: &[u8],
+    place: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> Result<File, DurableError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", random_hex(4)));
@@ -60,14 +84,17 @@ pub fn write_durable(path: &Path, content: &[u8]) -> Result<(), DurableError> {
             .map_err(at("create file", &part))?;
         file.write_all(content).map_err(at("write file", &part))?;
         file.sync_all().map_err(at("sync file", &part))?;
-        std::fs::rename(&part, path).map_err(at("rename file", &part))
+        place(&part).map_err(at("name file", path))?;
+        Ok(file)
     })();
-    if let Err(error) = written {
-        // The part may not exist; the first error is the one to tell.
-        drop(std::fs::remove_file(&part));
-        return Err(error);
+    match written {
+        Ok(file) => sync_dir(folder).map(|()| file),
+        Err(error) => {
+            // The part may not exist; the first error is the one to tell.
+            drop(std::fs::remove_file(&part));
+            Err(error)
+        }
     }
-    sync_dir(folder)
 }
 
 #[cfg(test)]

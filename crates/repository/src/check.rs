@@ -110,6 +110,7 @@ impl Repository {
                 Named::Pack(id) => drop(found.packs.insert(id, object.bytes)),
                 Named::Manifest(id) => found.manifests.push((id, object.bytes)),
                 Named::Mark(id) => drop(found.marks.insert(id)),
+                Named::Stream(_) | Named::Segment(..) | Named::Seen(..) | Named::SegmentMark(..) => {}
                 Named::Unknown => report.stranger(object.name.as_str()),
             }
         })

@@ -17,6 +17,7 @@ pub(crate) const TAG_BYTES: usize = MAX_TAG_LEN;
 pub(crate) struct Keys {
     chunk_id: Zeroizing<[u8; 32]>,
     seal: Zeroizing<[u8; 32]>,
+    log_link: Zeroizing<[u8; 32]>,
 }
 
 /// An AES-256-GCM key.
@@ -38,6 +39,7 @@ impl Keys {
         Self {
             chunk_id: part(b"ballast 1 chunk id"),
             seal: part(b"ballast 1 seal"),
+            log_link: part(b"ballast 1 log link"),
         }
     }
 
@@ -45,8 +47,17 @@ impl Keys {
         &self.chunk_id
     }
 
+    pub(crate) fn log_link_key(&self) -> &[u8; 32] {
+        &self.log_link
+    }
+
     pub(crate) fn object_key(&self, name: &ObjectName, salt: &[u8]) -> ObjectKey {
-        let name = name.as_str().as_bytes();
+        self.key_for(name.as_str(), salt)
+    }
+
+    /// The key of what is no object of a repository; `name` is no object's name.
+    pub(crate) fn key_for(&self, name: &str, salt: &[u8]) -> ObjectKey {
+        let name = name.as_bytes();
         let mut key = Zeroizing::new([0; 32]);
         let mut commitment = [0; 32];
         hkdf(salt, &*self.seal, &[b"ballast 1 key ", name], &mut key);

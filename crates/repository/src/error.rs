@@ -1,6 +1,6 @@
 //! What can go wrong in the vault, by what the caller does next.
 
-use ballast_base::{Cancelled, TaskError};
+use ballast_base::{Cancelled, DurableError, TaskError};
 use ballast_storage::StorageError;
 
 pub(crate) type Result<T> = std::result::Result<T, RepositoryError>;
@@ -51,6 +51,14 @@ pub enum RepositoryError {
     Missing { location: String, object: String },
     #[error("there is no backup \"{id}\" at {location}")]
     NoBackup { location: String, id: String },
+    /// It is asked to remove something that is not superseded.
+    #[error("object \"{object}\" at {location} is not removed: nothing else holds its bytes")]
+    Needed { location: String, object: String },
+    #[error("{0} cannot become one")]
+    NotMergeable(&'static str),
+    /// A file of this machine.
+    #[error(transparent)]
+    Local(#[from] DurableError),
     /// The storage did not do what it was asked.
     #[error(transparent)]
     Storage(#[from] StorageError),

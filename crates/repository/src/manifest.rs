@@ -3,20 +3,16 @@
 
 use std::collections::HashMap;
 
-use ballast_base::fill_random;
-
 use crate::bytes::{Cursor, Malformed};
 use crate::chunk::{ChunkId, Location};
-use crate::cipher::{Keys, TAG_BYTES, compress, decompress, nonce};
+use crate::cipher::Keys;
 use crate::extent::{self, Extent};
-use crate::format::{Unreadable, read_head, write_head};
+use crate::format::Unreadable;
 use crate::names::{self, BackupId, PackId};
 use crate::pack::plausible_stored;
+use crate::sealed::{self, Magic};
 
-const MAGIC: &[u8; 8] = b"BLSTMANI";
-pub(crate) const HEADER_BYTES: usize = 8 + 2 + 2 + 4 + 8 + 32 + 32;
-/// Facts are small by nature; what is long belongs into the annex.
-pub(crate) const FACTS_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const MAGIC: Magic = b"BLSTMANI";
 /// A body is held in memory whole.
 const BODY_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// A list of extents holds at most this many.
@@ -69,24 +65,7 @@ impl Manifest {
     /// The sealed object.
     pub(crate) fn seal(&self, keys: &Keys) -> Vec<u8> {
         let name = names::manifest(&self.id);
-        let mut salt = [0; 32];
-        fill_random(&mut salt);
-        let key = keys.object_key(&name, &salt);
-        let mut facts = compress(&serde_json::to_vec(&self.facts).expect("JSON values always print"));
-        let mut body = compress(&self.encode_body());
-        let sealed = |plain: &Vec<u8>| plain.len() + TAG_BYTES;
-        let mut out = Vec::with_capacity(HEADER_BYTES + sealed(&facts) + sealed(&body));
-        write_head(&mut out, MAGIC);
-        out.extend_from_slice(&[0; 2]);
-        out.extend_from_slice(&u32::try_from(sealed(&facts)).expect("facts are small").to_le_bytes());
-        out.extend_from_slice(&(sealed(&body) as u64).to_le_bytes());
-        out.extend_from_slice(&salt);
-        out.extend_from_slice(&key.commitment);
-        key.key.seal(nonce(1), &out, &mut facts, 0);
-        key.key.seal(nonce(2), &out, &mut body, 0);
-        out.extend_from_slice(&facts);
-        out.extend_from_slice(&body);
-        out
+        sealed::seal(keys, MAGIC, &name, &self.facts, Some(&self.encode_body()))
     }
 
     fn encode_body(&self) -> Vec<u8> {
@@ -137,62 +116,8 @@ impl Manifest {
     }
 
     pub(crate) fn open(keys: &Keys, id: &BackupId, bytes: &[u8]) -> Result<Self, Unreadable> {
-        let header = Header::read(bytes)?;
-        if bytes.len() as u64 != HEADER_BYTES as u64 + u64::from(header.facts_bytes) + header.body_bytes {
-            return Err(Malformed::new("it has another length than it says").into());
-        }
-        let (facts, packs_and_files) = bytes
-            .get(HEADER_BYTES..)
-            .and_then(|rest| rest.split_at_checked(header.facts_bytes as usize))
-            .ok_or_else(|| Malformed::new("it is too short"))?;
-        let facts = header.open_facts(keys, id, facts)?;
-        let body = header.open(keys, id, 2, packs_and_files, BODY_BYTES_MAX)?;
+        let (facts, body) = sealed::open(keys, MAGIC, &names::manifest(id), bytes, BODY_BYTES_MAX)?;
         Ok(decode_body(id, facts, &body)?)
-    }
-}
-
-/// The plain beginning of a manifest.
-pub(crate) struct Header<'a> {
-    bytes: &'a [u8],
-    pub(crate) facts_bytes: u32,
-    body_bytes: u64,
-    salt: [u8; 32],
-    commitment: [u8; 32],
-}
-
-impl<'a> Header<'a> {
-    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Unreadable> {
-        let mut cursor = Cursor::new(bytes);
-        read_head(&mut cursor, MAGIC)?;
-        cursor.expect("zeroes in its header", &[0; 2])?;
-        let (facts_bytes, body_bytes) = (cursor.u32()?, cursor.u64()?);
-        let (salt, commitment) = (cursor.array()?, cursor.array()?);
-        if facts_bytes as usize > FACTS_BYTES_MAX {
-            return Err(Malformed::new("its facts are larger than the format allows").into());
-        }
-        Ok(Self {
-            bytes: Cursor::new(bytes).take(HEADER_BYTES)?,
-            facts_bytes,
-            body_bytes,
-            salt,
-            commitment,
-        })
-    }
-
-    pub(crate) fn open_facts(&self, keys: &Keys, id: &BackupId, sealed: &[u8]) -> Result<serde_json::Value, Malformed> {
-        let plain = self.open(keys, id, 1, sealed, FACTS_BYTES_MAX)?;
-        serde_json::from_slice(&plain).map_err(|error| Malformed::new(format!("its facts are no JSON: {error}")))
-    }
-
-    fn open(&self, keys: &Keys, id: &BackupId, part: u64, sealed: &[u8], max: usize) -> Result<Vec<u8>, Malformed> {
-        let key = keys.object_key(&names::manifest(id), &self.salt);
-        if key.commitment != self.commitment {
-            return Err(Malformed::new(
-                "it does not have the commitment to its key (it may be in another object's place)",
-            ));
-        }
-        let mut sealed = sealed.to_vec();
-        decompress(key.key.open(nonce(part), self.bytes, &mut sealed)?, max)
     }
 }
 

@@ -4,6 +4,8 @@ use ballast_base::{fill_random, random_hex};
 use ballast_storage::ObjectName;
 use jiff::Timestamp;
 
+use crate::segment::SEGMENT_BYTES_MAX;
+
 const STAMP: &str = "ballast-repository";
 
 macro_rules! random_id {
@@ -80,6 +82,71 @@ impl std::fmt::Display for BackupId {
     }
 }
 
+random_id!(
+    /// One uninterrupted capture of one server's log.
+    StreamId
+);
+
+impl StreamId {
+    pub fn new_random() -> Self {
+        Self::random()
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        hex(text).map(Self)
+    }
+}
+
+impl serde::Serialize for StreamId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for StreamId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("a stream id is 32 lower-case hexadecimal digits"))
+    }
+}
+
+/// Which bytes of a stream a segment holds, [start, end), and when the first and the last transaction that begin in it were committed,
+/// in microseconds since 1970; 0 and 0 if none begins in it. A segment's name says this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentPlace {
+    pub start: u64,
+    pub end: u64,
+    pub first_at: u64,
+    pub last_at: u64,
+}
+
+impl SegmentPlace {
+    /// Bytes of the log in it.
+    pub fn bytes(&self) -> u64 {
+        self.end - self.start
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let [start, end, first_at, last_at] = numbers(text)?;
+        let place = Self { start, end, first_at, last_at };
+        (start < end && place.bytes() <= SEGMENT_BYTES_MAX as u64).then_some(place)
+    }
+}
+
+impl std::fmt::Display for SegmentPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { start, end, first_at, last_at } = self;
+        write!(f, "{start:016x}-{end:016x}-{first_at:016x}-{last_at:016x}")
+    }
+}
+
+/// Up to the moment `until`, in microseconds since 1970, the server's log ended at the log offset `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SeenUntil {
+    pub(crate) end: u64,
+    pub(crate) until: u64,
+}
+
 /// What kind of object a name means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Named {
@@ -89,6 +156,12 @@ pub(crate) enum Named {
     Manifest(BackupId),
     /// Says that the pack is damaged.
     Mark(PackId),
+    /// The facts of a stream.
+    Stream(StreamId),
+    Segment(StreamId, SegmentPlace),
+    Seen(StreamId, SeenUntil),
+    /// Says that the segment is damaged.
+    SegmentMark(StreamId, SegmentPlace),
     Unknown,
 }
 
@@ -96,6 +169,9 @@ pub(crate) const KEYS: &str = "keys/";
 pub(crate) const PACKS: &str = "packs/";
 pub(crate) const MANIFESTS: &str = "manifests/";
 pub(crate) const MARKS: &str = "damaged/";
+pub(crate) const LOGS: &str = "logs/";
+const SEEN: &str = "seen-";
+const STREAM: &str = "stream";
 
 pub(crate) fn stamp() -> ObjectName {
     valid(STAMP.to_owned())
@@ -118,6 +194,36 @@ pub(crate) fn mark(id: PackId) -> ObjectName {
     valid(format!("{MARKS}{id}"))
 }
 
+/// What everything of a stream begins with.
+pub(crate) fn of_stream(id: StreamId) -> String {
+    format!("{LOGS}{id}/")
+}
+
+pub(crate) fn stream(id: StreamId) -> ObjectName {
+    valid(format!("{LOGS}{id}/{STREAM}"))
+}
+
+pub(crate) fn segment(id: StreamId, place: &SegmentPlace) -> ObjectName {
+    valid(format!("{LOGS}{id}/{place}"))
+}
+
+/// What the names of segments that begin at `start` begin with.
+pub(crate) fn segment_at(id: StreamId, start: u64) -> String {
+    format!("{LOGS}{id}/{start:016x}-")
+}
+
+pub(crate) fn seen_marks(id: StreamId) -> String {
+    format!("{LOGS}{id}/{SEEN}")
+}
+
+pub(crate) fn seen(id: StreamId, seen: &SeenUntil) -> ObjectName {
+    valid(format!("{LOGS}{id}/{SEEN}{:016x}-{:016x}", seen.end, seen.until))
+}
+
+pub(crate) fn segment_mark(id: StreamId, place: &SegmentPlace) -> ObjectName {
+    valid(format!("{MARKS}{id}/{place}"))
+}
+
 pub(crate) fn parse(name: &ObjectName) -> Named {
     let text = name.as_str();
     let known = if text == STAMP {
@@ -130,18 +236,49 @@ pub(crate) fn parse(name: &ObjectName) -> Named {
             .and_then(|(_, id)| hex(id).map(PackId).map(Named::Pack))
     } else if let Some(id) = text.strip_prefix(MANIFESTS) {
         BackupId::parse(id).map(Named::Manifest)
-    } else if let Some(id) = text.strip_prefix(MARKS) {
-        hex(id).map(PackId).map(Named::Mark)
+    } else if let Some(rest) = text.strip_prefix(MARKS) {
+        match rest.split_once('/') {
+            None => hex(rest).map(PackId).map(Named::Mark),
+            Some((id, place)) => StreamId::parse(id)
+                .zip(SegmentPlace::parse(place))
+                .map(|(id, place)| Named::SegmentMark(id, place)),
+        }
+    } else if let Some((id, rest)) = text.strip_prefix(LOGS).and_then(|rest| rest.split_once('/')) {
+        StreamId::parse(id).and_then(|id| of_log(id, rest))
     } else {
         None
     };
     known.unwrap_or(Named::Unknown)
 }
 
+fn of_log(id: StreamId, rest: &str) -> Option<Named> {
+    if rest == STREAM {
+        return Some(Named::Stream(id));
+    }
+    match rest.strip_prefix(SEEN) {
+        Some(rest) => numbers(rest).map(|[end, until]| Named::Seen(id, SeenUntil { end, until })),
+        None => SegmentPlace::parse(rest).map(|place| Named::Segment(id, place)),
+    }
+}
+
+/// Numbers of 16 small hexadecimal digits with a `-` between them.
+fn numbers<const COUNT: usize>(text: &str) -> Option<[u64; COUNT]> {
+    let mut parts = text.split('-');
+    let mut numbers = [0; COUNT];
+    for number in &mut numbers {
+        let digits = parts.next().filter(|digits| is_hex(digits, 16))?;
+        *number = u64::from_str_radix(digits, 16).ok()?;
+    }
+    parts.next().is_none().then_some(numbers)
+}
+
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|d| matches!(d, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// The bytes of 32 small hexadecimal digits.
-fn hex(text: &str) -> Option<[u8; 16]> {
-    let digits = text.as_bytes();
-    if digits.len() != 32 || digits.iter().any(|d| !matches!(d, b'0'..=b'9' | b'a'..=b'f')) {
+pub(crate) fn hex(text: &str) -> Option<[u8; 16]> {
+    if !is_hex(text, 32) {
         return None;
     }
     u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)

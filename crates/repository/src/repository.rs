@@ -11,8 +11,9 @@ use crate::cipher::Keys;
 use crate::error::{RepositoryError, Result};
 use crate::format::{Unreadable, decode_stamp, encode_stamp};
 use crate::keys::{Lock, MasterKey, encode_slot, open_slot};
-use crate::manifest::{FACTS_BYTES_MAX, HEADER_BYTES, Header, Manifest, ManifestFacts};
+use crate::manifest::{MAGIC, Manifest, ManifestFacts};
 use crate::names::{self, BackupId, Named, PackId, RepositoryId, SlotId};
+use crate::sealed::{FACTS_BYTES_MAX, HEADER_BYTES, Header, Magic};
 
 /// Objects asked for in one page.
 pub(crate) const PAGE_OBJECTS: usize = 1000;
@@ -84,41 +85,40 @@ impl Repository {
 
     /// Reads what is needed to list one backup.
     pub async fn facts(&self, id: &BackupId, cancel: &Cancel) -> Result<ManifestFacts> {
-        let name = names::manifest(id);
-        let size = cancel
-            .race(self.storage.head(&name))
-            .await?
-            .map_err(|error| self.no_backup(id, error))?
-            .bytes;
-        let read = |to: u64| {
-            let name = name.clone();
-            async move {
-                cancel
-                    .race(self.storage.get_range(&name, 0..to.min(size)))
-                    .await?
-                    .map_err(RepositoryError::from)
-            }
-        };
-        let mut bytes = read(FACTS_GUESS_BYTES).await?;
-        let end = HEADER_BYTES
-            + Header::read(&bytes)
-                .map_err(|cause| cause.at(&self.location(), &name))?
-                .facts_bytes as usize;
-        if end > bytes.len() && end <= HEADER_BYTES + FACTS_BYTES_MAX {
-            bytes = read(end as u64).await?;
-        }
-        let header = Header::read(&bytes).map_err(|cause| cause.at(&self.location(), &name))?;
-        let sealed = bytes
-            .get(HEADER_BYTES..end)
-            .ok_or_else(|| self.damaged(&name, "it is too short"))?;
-        let facts = header
-            .open_facts(&self.keys, id, sealed)
-            .map_err(|cause| self.damaged(&name, cause))?;
+        let (facts, manifest_bytes) = self
+            .sealed_facts(MAGIC, &names::manifest(id), cancel)
+            .await
+            .map_err(|error| self.no_backup(id, error))?;
         Ok(ManifestFacts {
             id: id.clone(),
             facts,
-            manifest_bytes: size,
+            manifest_bytes,
         })
+    }
+
+    /// The facts of an object of two sealed parts, without its body, and how large the object is.
+    pub(crate) async fn sealed_facts(
+        &self,
+        magic: Magic,
+        name: &ObjectName,
+        cancel: &Cancel,
+    ) -> Result<(serde_json::Value, u64)> {
+        let size = cancel.race(self.storage.head(name)).await??.bytes;
+        let read = async |to: u64| cancel.race(self.storage.get_range(name, 0..to.min(size))).await?.map_err(RepositoryError::from);
+        let unreadable = |cause: Unreadable| cause.at(&self.location(), name);
+        let mut bytes = read(FACTS_GUESS_BYTES).await?;
+        let end = HEADER_BYTES + Header::read(magic, &bytes).map_err(unreadable)?.facts_bytes as usize;
+        if end > bytes.len() && end <= HEADER_BYTES + FACTS_BYTES_MAX {
+            bytes = read(end as u64).await?;
+        }
+        let header = Header::read(magic, &bytes).map_err(unreadable)?;
+        let sealed = bytes
+            .get(HEADER_BYTES..end)
+            .ok_or_else(|| self.damaged(name, "it is too short"))?;
+        let facts = header
+            .open_facts(&self.keys, name, sealed)
+            .map_err(|cause| self.damaged(name, cause))?;
+        Ok((facts, size))
     }
 
     /// Reads one whole manifest.
@@ -127,7 +127,7 @@ impl Repository {
         let bytes = cancel
             .race(self.storage.get(&name))
             .await?
-            .map_err(|error| self.no_backup(id, error))?;
+            .map_err(|error| self.no_backup(id, error.into()))?;
         Manifest::open(&self.keys, id, &bytes).map_err(|cause| cause.at(&self.location(), &name))
     }
 
@@ -224,13 +224,13 @@ impl Repository {
         RepositoryError::damaged(&self.location(), object, cause)
     }
 
-    fn no_backup(&self, id: &BackupId, error: StorageError) -> RepositoryError {
+    fn no_backup(&self, id: &BackupId, error: RepositoryError) -> RepositoryError {
         match error {
-            StorageError::NotFound { .. } => RepositoryError::NoBackup {
+            RepositoryError::Storage(StorageError::NotFound { .. }) => RepositoryError::NoBackup {
                 location: self.location(),
                 id: id.to_string(),
             },
-            other => other.into(),
+            other => other,
         }
     }
 }
@@ -248,9 +248,14 @@ pub(crate) async fn read_stamp(storage: &dyn Storage, cancel: &Cancel) -> Result
 /// What a place without a stamp is: not a repository, unless backups lie in it.
 pub(crate) async fn without_stamp(storage: &dyn Storage, cancel: &Cancel) -> Result<RepositoryError> {
     let location = storage.location();
-    for prefix in [names::MANIFESTS, names::PACKS] {
+    for prefix in [names::MANIFESTS, names::PACKS, names::LOGS] {
         let found = cancel.race(storage.list(prefix, None, PAGE_OBJECTS)).await??;
-        let ours = |name| matches!(names::parse(name), Named::Manifest(_) | Named::Pack(_));
+        let ours = |name| {
+            matches!(
+                names::parse(name),
+                Named::Manifest(_) | Named::Pack(_) | Named::Stream(_) | Named::Segment(..) | Named::Seen(..)
+            )
+        };
         if found.iter().any(|object| ours(&object.name)) {
             return Ok(RepositoryError::headless(&location, names::stamp(), "is missing"));
         }
