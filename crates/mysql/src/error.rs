@@ -56,6 +56,20 @@ fn refusal_hint(code: u16) -> Option<&'static str> {
     })
 }
 
+/// Why a server does not send its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogRefusal {
+    /// Another connection came with our identity.
+    Replaced,
+    /// The file is not there: purged, or of another server.
+    FileGone,
+    /// The file is shorter.
+    BeyondEnd,
+    /// No event begins there: it is another file of the same name.
+    NoBorder,
+    Other,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum MysqlError {
     /// The server said no, in its own words.
@@ -116,6 +130,19 @@ pub enum MysqlError {
     #[error("read the rows to load")]
     Source {
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
+    /// Bytes of a log that are not as a server writes them.
+    #[error("the binlog is damaged at offset {offset} of its stream: {detail}")]
+    DamagedLog { offset: u64, detail: String },
+
+    /// The server does not send its log, or no more of it.
+    #[error("the server does not send {file} from {offset} on: {message}")]
+    LogRefused {
+        file: String,
+        offset: u64,
+        cause: LogRefusal,
+        message: String,
     },
 
     /// A server process of our own did not do what it was started for.

@@ -47,6 +47,46 @@ impl GtidSet {
             .fold(0, u64::saturating_add)
     }
 
+    /// Adds the transactions `from` to before `to` of a source.
+    pub(crate) fn add(&mut self, uuid: [u8; 16], tag: &str, from: u64, to: u64) -> Result<(), MysqlError> {
+        if from == 0 || from >= to || to > NUMBER_MAX {
+            return Err(MysqlError::protocol(format!(
+                "{from} to {to} are no transaction numbers"
+            )));
+        }
+        let tag = if tag.is_empty() {
+            String::new()
+        } else {
+            parse_tag(tag).ok_or_else(|| MysqlError::protocol(format!("\"{tag}\" is no tag of a GTID")))?
+        };
+        let intervals = self.sources.entry(Source { uuid, tag }).or_default();
+        match intervals.last_mut() {
+            // The usual case: the next number.
+            Some(last) if last.1 == from => last.1 = to,
+            Some(last) if last.1 > from => {
+                intervals.push((from, to));
+                join(intervals);
+            }
+            _ => intervals.push((from, to)),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn contains_number(&self, uuid: [u8; 16], tag: &str, number: u64) -> bool {
+        let source = Source {
+            uuid,
+            tag: tag.to_owned(),
+        };
+        let Some(intervals) = self.sources.get(&source) else {
+            return false;
+        };
+        let after = intervals.partition_point(|interval| interval.0 <= number);
+        after
+            .checked_sub(1)
+            .and_then(|at| intervals.get(at))
+            .is_some_and(|interval| number < interval.1)
+    }
+
     /// Adds what `other` has.
     pub fn union(&mut self, other: &Self) {
         for (source, added) in &other.sources {
@@ -113,12 +153,7 @@ impl fmt::Display for GtidSet {
                 if before.is_some() {
                     f.write_str(",")?;
                 }
-                for (at, byte) in source.uuid.iter().enumerate() {
-                    if matches!(at, 4 | 6 | 8 | 10) {
-                        f.write_str("-")?;
-                    }
-                    write!(f, "{byte:02x}")?;
-                }
+                write_uuid(f, &source.uuid)?;
             }
             before = Some(&source.uuid);
             if !source.tag.is_empty() {
@@ -183,7 +218,17 @@ impl From<GtidSet> for String {
     }
 }
 
-fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+pub(crate) fn write_uuid(f: &mut fmt::Formatter<'_>, uuid: &[u8; 16]) -> fmt::Result {
+    for (at, byte) in uuid.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            f.write_str("-")?;
+        }
+        write!(f, "{byte:02x}")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     let groups: Vec<&str> = text.split('-').collect();
     if !groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12]) {
         return None;
@@ -209,7 +254,7 @@ fn parse_interval(item: &str) -> Option<Option<Interval>> {
     })
 }
 
-fn parse_tag(item: &str) -> Option<String> {
+pub(crate) fn parse_tag(item: &str) -> Option<String> {
     let starts_well = item.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     let plain = item.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     (starts_well && plain && item.len() <= TAG_BYTES_MAX).then(|| item.to_ascii_lowercase())
@@ -301,6 +346,15 @@ mod tests {
             prop_assert_eq!(a.contains(&b), left.is_superset(&right));
             prop_assert_eq!(a == b, left == right);
             prop_assert_eq!(a.count(), left.len() as u64);
+            let mut added = GtidSet::default();
+            for (uuid, tag, number) in &left {
+                let uuid = parse_uuid([A, B][usize::from(*uuid)]).unwrap();
+                let tag = ["", "t", "u"][usize::from(*tag)];
+                added.add(uuid, tag, *number, *number + 1).unwrap();
+                prop_assert!(a.contains_number(uuid, tag, *number));
+                prop_assert!(!added.contains_number(uuid, tag, *number + 1));
+            }
+            prop_assert_eq!(&added, &a);
             prop_assert_eq!(set(&union.to_string()), union);
         }
 

@@ -4,6 +4,7 @@
 
 mod address;
 mod backup_tool;
+mod binlog;
 mod client;
 mod clone;
 mod connection;
@@ -29,6 +30,10 @@ mod xbstream;
 
 pub use address::{ServerAddress, TlsMode};
 pub use backup_tool::{BackupTool, ToolRun};
+pub use binlog::{
+    EventHeader, ExecutedSet, FollowOptions, Followed, Gtid, LOG_MAGIC, LogFile, LogFlavour, LogFollower, LogHead,
+    LogPlace, LogWalker, MariaDbPosition, TransactionHead, Walked, WalkerState, list_log_files, read_log_head,
+};
 pub use client::{HOST_ATTRIBUTE, PID_ATTRIBUTE, PROGRAM_ATTRIBUTE, SINCE_ATTRIBUTE};
 pub use clone::{
     CloneEvent, CloneOptions, CloneState, CloneStream, DataBlock, DirectoryLayout, Disposition, FileChange,
@@ -38,7 +43,7 @@ pub use connection::Connection;
 pub use consistent_read::{
     ConsistentRead, Ddl, Guarantee, LogPosition, Moment, ReadOptions, TableLock, TableLocker, open_reader,
 };
-pub use error::MysqlError;
+pub use error::{LogRefusal, MysqlError};
 pub use facts::{Facts, TableFact};
 pub use gtid::GtidSet;
 pub use identifier::{quote_name, quote_table, quote_text};

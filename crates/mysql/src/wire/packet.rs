@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use crate::MysqlError;
 
 /// One packet carries less than this; one that is full is continued by the next.
-const PACKET_BYTES_FULL: usize = 0xFF_FFFF;
+pub(crate) const PACKET_BYTES_FULL: usize = 0xFF_FFFF;
 /// A payload joined of several packets may be this large. The server's own limit is 1 GiB.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How much is asked of the transport at once.
@@ -139,6 +139,38 @@ impl Channel {
             Err(Broken::TooLong(bytes)) => Err(MysqlError::protocol(format!(
                 "a payload of more than {bytes} bytes while {doing}"
             ))),
+        }
+    }
+
+    /// The next packet alone; one that is full is continued by the next. Its number is not compared: a server that waits
+    /// for acknowledgements starts anew after each. A call that was dropped while it waited lost nothing.
+    pub(crate) async fn receive_packet(&mut self, doing: &'static str) -> Result<Bytes, MysqlError> {
+        loop {
+            if let Some(head) = self.buffer.first_chunk::<4>() {
+                let (length, _) = header(*head);
+                if self.buffer.len() >= 4 + length {
+                    self.buffer.advance(4);
+                    return Ok(self.buffer.split_to(length).freeze());
+                }
+                if self.buffer.capacity() < 4 + length {
+                    self.buffer.reserve(4 + length - self.buffer.len());
+                }
+            }
+            if self.buffer.capacity() - self.buffer.len() < RUN_SPACE_BYTES {
+                self.buffer.reserve(READ_BYTES);
+            }
+            let read = self.transport.read_buf(&mut self.buffer);
+            match limited(&self.cancel, self.broken, self.read_wait_max, doing, read).await? {
+                Ok(0) => {
+                    self.broken = true;
+                    return Err(gone(doing, &closed()));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.broken = true;
+                    return Err(gone(doing, &error));
+                }
+            }
         }
     }
 

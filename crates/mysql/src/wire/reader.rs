@@ -57,6 +57,28 @@ impl<'a> Reader<'a> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
+    /// A little-endian number of `width` bytes, eight at most.
+    pub(crate) fn uint_le(&mut self, width: usize) -> Result<u64, MysqlError> {
+        debug_assert!(width <= 8, "it fits a u64");
+        Ok(self
+            .take(width)?
+            .iter()
+            .rev()
+            .fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    }
+
+    pub(crate) fn u64_le(&mut self) -> Result<u64, MysqlError> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    pub(crate) fn uuid(&mut self) -> Result<[u8; 16], MysqlError> {
+        self.array()
+    }
+
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     pub(crate) fn u16_be(&mut self) -> Result<u16, MysqlError> {
         Ok(u16::from_be_bytes(self.array()?))
     }
@@ -88,11 +110,7 @@ impl<'a> Reader<'a> {
             small @ 0..=0xFA => return Ok(u64::from(small)),
             other => return Err(self.wrong(format_args!("0x{other:02x} is no length"))),
         };
-        Ok(self
-            .take(width)?
-            .iter()
-            .rev()
-            .fold(0, |value, byte| value << 8 | u64::from(*byte)))
+        self.uint_le(width)
     }
 
     /// Bytes with a length-encoded length before them.
