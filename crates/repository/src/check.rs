@@ -4,6 +4,8 @@
 //! opened with the keys, and each extent of each manifest must be what the directory of its pack says. A pack that is damaged is
 //! marked, so that no later backup uses it; one that is whole again is marked no longer.
 
+mod logs;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ use crate::extent::Extent;
 use crate::format::decode_stamp;
 use crate::keys::check_slot;
 use crate::manifest::{Layout, ListPlace, Manifest};
-use crate::names::{self, BackupId, Named, PackId};
+use crate::names::{self, BackupId, Named, PackId, SegmentPlace, StreamId};
 use crate::pack::{PackEntry, PackKey};
 use crate::reader::read_list;
 use crate::repository::{PAGE_OBJECTS, Repository};
@@ -29,8 +31,11 @@ const PACKS_AT_ONCE: usize = 3;
 pub enum CheckScope<'a> {
     /// Every object there is.
     Everything,
-    /// These backups and the packs they name.
-    Backups(&'a [BackupId]),
+    /// These backups and the packs they name, and these streams.
+    Chosen {
+        backups: &'a [BackupId],
+        streams: &'a [StreamId],
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +46,7 @@ pub enum FindingKind {
     Missing,
     /// It is not ours: nothing uses it.
     Unknown,
-    /// A pack that no backup names: an interrupted backup left it, the next one uses it.
+    /// A pack that no backup names: an interrupted backup left it, the next one uses it. Or a segment whose bytes another one holds.
     Unused,
 }
 
@@ -53,6 +58,8 @@ pub struct CheckFinding {
     pub message: String,
     /// The backups that cannot be restored because of it.
     pub backups: Vec<BackupId>,
+    /// The stream of a log it is of.
+    pub stream: Option<StreamId>,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +67,7 @@ pub struct CheckReport {
     pub objects: u64,
     pub bytes: u64,
     pub backups: Vec<BackupId>,
+    pub streams: Vec<StreamId>,
     pub findings: Vec<CheckFinding>,
 }
 
@@ -75,7 +83,15 @@ impl Repository {
         cancel: &Cancel,
     ) -> Result<CheckReport> {
         let mut report = CheckReport::default();
-        let found = self.sort_objects(&mut report, cancel).await?;
+        let mut found = self.sort_objects(&mut report, cancel).await?;
+        if let CheckScope::Chosen { streams, .. } = scope {
+            found.streams.retain(|id, _| streams.contains(id));
+            found.segment_marks.retain(|(id, _)| streams.contains(id));
+            for id in streams {
+                // One that is wanted and of which nothing is here is missing.
+                found.streams.entry(*id).or_default();
+            }
+        }
         let manifests = self.read_manifests(&found, scope, &mut report, cancel).await?;
         let mut users: BTreeMap<PackId, Vec<BackupId>> = BTreeMap::new();
         for manifest in &manifests {
@@ -88,11 +104,21 @@ impl Repository {
                 users.entry(*pack).or_default();
             }
         }
-        let directories = self.read_packs(&found, &users, &mut report, &progress, cancel).await?;
+        let packs = users.keys().filter_map(|pack| found.packs.get(pack));
+        let segments = found.streams.values().flat_map(|stream| stream.segments.values());
+        let mut meter = Meter {
+            done: 0,
+            total: packs.chain(segments).sum(),
+            progress,
+        };
+        meter.add(0);
+        let directories = self.read_packs(&found, &users, &mut report, &mut meter, cancel).await?;
         self.settle_marks(&found, &directories, &mut report, cancel).await?;
         for manifest in &manifests {
             self.check_extents(manifest, &directories, &mut report, cancel).await?;
         }
+        self.check_logs(&found.streams, &found.segment_marks, &mut report, &mut meter, cancel)
+            .await?;
         report.findings.sort_by(|a, b| a.object.cmp(&b.object));
         report.backups = manifests.into_iter().map(|manifest| manifest.id).collect();
         Ok(report)
@@ -110,7 +136,10 @@ impl Repository {
                 Named::Pack(id) => drop(found.packs.insert(id, object.bytes)),
                 Named::Manifest(id) => found.manifests.push((id, object.bytes)),
                 Named::Mark(id) => drop(found.marks.insert(id)),
-                Named::Stream(_) | Named::Segment(..) | Named::Seen(..) | Named::SegmentMark(..) => {}
+                log @ (Named::Stream(id) | Named::Segment(id, _) | Named::Seen(id, _)) => {
+                    found.streams.entry(id).or_default().take(&log, object.bytes);
+                }
+                Named::SegmentMark(id, place) => drop(found.segment_marks.insert((id, place))),
                 Named::Unknown => report.stranger(object.name.as_str()),
             }
         })
@@ -150,7 +179,7 @@ impl Repository {
     ) -> Result<Vec<Manifest>> {
         let mut manifests = Vec::new();
         for (id, _) in &found.manifests {
-            if let CheckScope::Backups(wanted) = scope
+            if let CheckScope::Chosen { backups: wanted, .. } = scope
                 && !wanted.contains(id)
             {
                 continue;
@@ -165,7 +194,7 @@ impl Repository {
                 Err(cause) => report.damaged(&name, &cause.at(&self.location(), &name), affected.to_vec()),
             }
         }
-        if let CheckScope::Backups(wanted) = scope {
+        if let CheckScope::Chosen { backups: wanted, .. } = scope {
             let there: HashSet<&BackupId> = found.manifests.iter().map(|(id, _)| id).collect();
             for id in wanted.iter().filter(|id| !there.contains(id)) {
                 report.missing(
@@ -184,15 +213,12 @@ impl Repository {
         found: &Found,
         users: &BTreeMap<PackId, Vec<BackupId>>,
         report: &mut CheckReport,
-        progress: &Arc<dyn Fn(u64, u64) + Send + Sync>,
+        meter: &mut Meter,
         cancel: &Cancel,
     ) -> Result<Directories> {
-        let total: u64 = users.keys().filter_map(|pack| found.packs.get(pack)).sum();
         let mut directories = Directories::new();
         let mut running = TaskSet::new("check pack");
         let mut todo = users.keys().copied();
-        let mut done = 0;
-        progress(0, total);
         loop {
             while running.len() < PACKS_AT_ONCE
                 && let Some(pack) = todo.next()
@@ -214,8 +240,7 @@ impl Repository {
                 break;
             };
             let (pack, size, outcome) = checked?;
-            done += size;
-            progress(done, total);
+            meter.add(size);
             let affected = users.get(&pack).cloned().unwrap_or_default();
             let directory = match outcome {
                 Ok(entries) => {
@@ -228,6 +253,7 @@ impl Repository {
                                 "no backup names it: an interrupted one left it, and the next one uses what is in it"
                                     .to_owned(),
                             backups: Vec::new(),
+                            stream: None,
                         });
                     }
                     Some(entries.into_iter().map(|entry| (entry.offset, entry)).collect())
@@ -400,6 +426,22 @@ struct Found {
     packs: HashMap<PackId, u64>,
     manifests: Vec<(BackupId, u64)>,
     marks: HashSet<PackId>,
+    streams: BTreeMap<StreamId, logs::FoundStream>,
+    segment_marks: HashSet<(StreamId, SegmentPlace)>,
+}
+
+/// Tells how far reading is.
+struct Meter {
+    done: u64,
+    total: u64,
+    progress: Arc<dyn Fn(u64, u64) + Send + Sync>,
+}
+
+impl Meter {
+    fn add(&mut self, bytes: u64) {
+        self.done += bytes;
+        (self.progress)(self.done, self.total);
+    }
 }
 
 impl CheckReport {
@@ -418,15 +460,17 @@ impl CheckReport {
             .filter_map(|end| ObjectName::new(name.get(..end)?).ok())
             .find(|place| names::parse(place) != Named::Unknown);
         if let Some(place) = place {
-            let backups = match names::parse(&place) {
-                Named::Manifest(id) => vec![id],
-                _ => Vec::new(),
+            let (backups, stream) = match names::parse(&place) {
+                Named::Manifest(id) => (vec![id], None),
+                Named::Stream(id) | Named::Segment(id, _) | Named::Seen(id, _) => (Vec::new(), Some(id)),
+                _ => (Vec::new(), None),
             };
             let taken = CheckFinding {
                 object: place.to_string(),
                 kind: FindingKind::Damaged,
                 message: "something that is no object (a folder, a link, a pipe) stands in its place".to_owned(),
                 backups,
+                stream,
             };
             if !self.findings.contains(&taken) {
                 self.findings.push(taken);
@@ -443,6 +487,7 @@ impl CheckReport {
             kind: FindingKind::Unknown,
             message,
             backups: Vec::new(),
+            stream: None,
         });
     }
 
@@ -452,10 +497,11 @@ impl CheckReport {
             kind: FindingKind::Missing,
             message: message.to_owned(),
             backups,
+            stream: None,
         });
     }
 
-    fn damaged(&mut self, object: &ObjectName, error: &RepositoryError, backups: Vec<BackupId>) {
+    fn damaged(&mut self, object: impl ToString, error: &RepositoryError, backups: Vec<BackupId>) {
         let message = match error {
             RepositoryError::Damaged { cause, .. } => cause.clone(),
             other => other.to_string(),
@@ -465,11 +511,12 @@ impl CheckReport {
             kind: FindingKind::Damaged,
             message,
             backups,
+            stream: None,
         });
     }
 
     /// An error about one object is a finding; one about the store or the run ends the check.
-    fn error(&mut self, object: &ObjectName, error: RepositoryError, backups: Vec<BackupId>) -> Result<()> {
+    fn error(&mut self, object: impl ToString, error: RepositoryError, backups: Vec<BackupId>) -> Result<()> {
         match error {
             RepositoryError::Missing { .. } => self.missing(object.to_string(), "it is not there", backups),
             RepositoryError::Damaged { .. } | RepositoryError::TooNew { .. } => self.damaged(object, &error, backups),

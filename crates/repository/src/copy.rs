@@ -3,6 +3,8 @@
 //! What is copied was proven whole at its source. So an object that is there already with other bytes, or a pack that is marked as
 //! damaged, is replaced by what it was.
 
+mod logs;
+
 use std::collections::HashMap;
 
 use ballast_base::{Cancel, TaskSet, run_blocking};
@@ -14,15 +16,17 @@ use crate::names::{self, BackupId, PackId};
 use crate::pack::PackKey;
 use crate::repository::Repository;
 
+pub use logs::copy_stream;
+
 /// Packs on their way at once.
 const PACKS_AT_ONCE: usize = 4;
 
-/// What one copied backup took.
+/// What one copied backup or stream took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CopyCounts {
     pub objects_copied: u64,
     pub bytes_copied: u64,
-    /// Packs that were there already.
+    /// Packs, or objects of a stream, that were there already.
     pub objects_present: u64,
     /// Of the copied ones, those that were there and damaged.
     pub objects_replaced: u64,
@@ -38,13 +42,7 @@ pub async fn copy_manifest(
     progress: &(dyn Fn(u64) + Send + Sync),
     cancel: &Cancel,
 ) -> Result<CopyCounts> {
-    if from.id() != to.id() {
-        return Err(RepositoryError::Different {
-            location: to.location(),
-            found: to.id().to_string(),
-            expected: from.id().to_string(),
-        });
-    }
+    same_repository(from, to)?;
     let name = names::manifest(id);
     let sealed = from.get(&name, cancel).await?;
     let manifest = Manifest::open(from.keys(), id, &sealed).map_err(|cause| cause.at(&from.location(), &name))?;
@@ -88,6 +86,17 @@ pub async fn copy_manifest(
         bytes_copied: counts.bytes_copied + size,
         objects_replaced: counts.objects_replaced + u64::from(replaced),
         ..counts
+    })
+}
+
+fn same_repository(from: &Repository, to: &Repository) -> Result<()> {
+    if from.id() == to.id() {
+        return Ok(());
+    }
+    Err(RepositoryError::Different {
+        location: to.location(),
+        found: to.id().to_string(),
+        expected: from.id().to_string(),
     })
 }
 

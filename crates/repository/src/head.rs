@@ -14,7 +14,7 @@ use crate::keys::check_slot;
 use crate::names;
 use crate::repository::{Repository, read_stamp, slots, without_stamp};
 
-/// So many manifests, and so many packs, are tried before a place counts as somebody else's.
+/// So many manifests, so many packs and so many streams are tried before a place counts as somebody else's.
 const TRIES_MAX: usize = 8;
 
 /// Copies to `to` what of the stamp and the key slots is missing or damaged there. Gives the names of what was brought.
@@ -56,7 +56,7 @@ pub async fn copy_head(from: &Repository, to: Arc<dyn Storage>, cancel: &Cancel)
     Ok(brought)
 }
 
-/// That a manifest or a pack of `target` opens with its keys, which are those of the source.
+/// That a manifest, a pack or a stream of `target` opens with its keys, which are those of the source.
 async fn prove_same(target: &Repository, cancel: &Cancel) -> Result<()> {
     let (backups, packs) = (target.backups(cancel).await?, target.packs(cancel).await?);
     for id in backups.iter().rev().take(TRIES_MAX) {
@@ -71,8 +71,16 @@ async fn prove_same(target: &Repository, cancel: &Cancel) -> Result<()> {
         }
         cancel.check()?;
     }
+    let streams = target.streams(cancel).await?;
+    for id in streams.iter().take(TRIES_MAX) {
+        if target.stream_facts(*id, cancel).await.is_ok() {
+            return Ok(());
+        }
+        cancel.check()?;
+    }
     let names = backups.iter().map(names::manifest);
-    match names.chain(packs.keys().map(|pack| names::pack(*pack))).next() {
+    let names = names.chain(packs.keys().map(|pack| names::pack(*pack)));
+    match names.chain(streams.into_iter().map(names::stream)).next() {
         Some(object) => Err(RepositoryError::Foreign {
             location: target.location(),
             object: object.to_string(),

@@ -204,7 +204,10 @@ impl Journal {
     /// Cuts off what lies behind the last whole record, and syncs what is before it.
     fn cut(&mut self) -> Result<()> {
         let end = self.end;
-        let cut = self.file.set_len(end).and_then(|()| self.file.seek(SeekFrom::Start(end)));
+        let cut = self
+            .file
+            .set_len(end)
+            .and_then(|()| self.file.seek(SeekFrom::Start(end)));
         cut.map_err(DurableError::at("cut journal", &self.path))?;
         let outcome = self.file.sync_all();
         self.settle("sync journal", outcome)
@@ -331,7 +334,9 @@ impl JournalReader {
         let bad = self.at as u64;
         let mut from = self.at + 1;
         while let Some(rest) = self.bytes.get(from..) {
-            let marks = rest.windows(4).position(|window| window == RECORD_MARK || window == &MAGIC[..4]);
+            let marks = rest
+                .windows(4)
+                .position(|window| window == RECORD_MARK || window == &MAGIC[..4]);
             let Some(distance) = marks else { return false };
             let at = from + distance;
             match read_at(&self.keys, Some(&self.key), &self.bytes, at) {
@@ -362,7 +367,9 @@ fn read_at(keys: &Keys, key: Option<&Key>, bytes: &[u8], at: usize) -> std::resu
             return Err(Malformed::new("it is of another repository, or its head is damaged"));
         }
         let mut sealed = cursor.take(stored)?.to_vec();
-        let plain = own.key.open(nonce(0), Cursor::new(rest).take(HEAD_BYTES)?, &mut sealed)?;
+        let plain = own
+            .key
+            .open(nonce(0), Cursor::new(rest).take(HEAD_BYTES)?, &mut sealed)?;
         let about = serde_json::from_slice(plain)
             .map_err(|error| Malformed::new(format!("what it says of itself is no JSON: {error}")))?;
         return Ok(Found::Head {
@@ -379,7 +386,11 @@ fn read_at(keys: &Keys, key: Option<&Key>, bytes: &[u8], at: usize) -> std::resu
         return Err(Malformed::new("it is longer than a record can be"));
     }
     let mut sealed = cursor.take(stored)?.to_vec();
-    let plain = key.open(nonce(at as u64), Cursor::new(rest).take(RECORD_HEAD_BYTES)?, &mut sealed)?;
+    let plain = key.open(
+        nonce(at as u64),
+        Cursor::new(rest).take(RECORD_HEAD_BYTES)?,
+        &mut sealed,
+    )?;
     Ok(Found::Record {
         plain: plain.to_vec(),
         synced,

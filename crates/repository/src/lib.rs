@@ -28,7 +28,7 @@ mod writer;
 
 pub use check::{CheckFinding, CheckReport, CheckScope, FindingKind};
 pub use chunk::{CHUNK_BYTES_MAX, ChunkId};
-pub use copy::{CopyCounts, copy_manifest};
+pub use copy::{CopyCounts, copy_manifest, copy_stream};
 pub use error::RepositoryError;
 pub use extent::Extent;
 pub use head::copy_head;

@@ -128,14 +128,24 @@ impl SegmentPlace {
 
     fn parse(text: &str) -> Option<Self> {
         let [start, end, first_at, last_at] = numbers(text)?;
-        let place = Self { start, end, first_at, last_at };
+        let place = Self {
+            start,
+            end,
+            first_at,
+            last_at,
+        };
         (start < end && place.bytes() <= SEGMENT_BYTES_MAX as u64).then_some(place)
     }
 }
 
 impl std::fmt::Display for SegmentPlace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { start, end, first_at, last_at } = self;
+        let Self {
+            start,
+            end,
+            first_at,
+            last_at,
+        } = self;
         write!(f, "{start:016x}-{end:016x}-{first_at:016x}-{last_at:016x}")
     }
 }

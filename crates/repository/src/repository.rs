@@ -104,7 +104,12 @@ impl Repository {
         cancel: &Cancel,
     ) -> Result<(serde_json::Value, u64)> {
         let size = cancel.race(self.storage.head(name)).await??.bytes;
-        let read = async |to: u64| cancel.race(self.storage.get_range(name, 0..to.min(size))).await?.map_err(RepositoryError::from);
+        let read = async |to: u64| {
+            cancel
+                .race(self.storage.get_range(name, 0..to.min(size)))
+                .await?
+                .map_err(RepositoryError::from)
+        };
         let unreadable = |cause: Unreadable| cause.at(&self.location(), name);
         let mut bytes = read(FACTS_GUESS_BYTES).await?;
         let end = HEADER_BYTES + Header::read(magic, &bytes).map_err(unreadable)?.facts_bytes as usize;

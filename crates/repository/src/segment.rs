@@ -206,12 +206,7 @@ impl Repository {
 
     /// One segment of the bytes of several that follow each other, as [`Repository::segment`] gave them; `facts` are those of all of
     /// them. Store it, and only then remove the small ones. Computes: call it away from the runtime's threads.
-    pub fn merge_segments(
-        &self,
-        id: StreamId,
-        facts: Value,
-        parts: &[(SegmentFacts, Bytes)],
-    ) -> Result<SealedSegment> {
+    pub fn merge_segments(&self, id: StreamId, facts: Value, parts: &[(SegmentFacts, Bytes)]) -> Result<SealedSegment> {
         let [(first, _), .., (last, _)] = parts else {
             return Err(RepositoryError::NotMergeable("fewer than two segments"));
         };
@@ -230,7 +225,10 @@ impl Repository {
         if ends.len() > SEGMENT_LINKS_MAX {
             return Err(too_large("the chain of a merged segment", SEGMENT_LINKS_MAX));
         }
-        let mut timed = parts.iter().map(|(facts, _)| facts.place).filter(|place| place.first_at != 0);
+        let mut timed = parts
+            .iter()
+            .map(|(facts, _)| facts.place)
+            .filter(|place| place.first_at != 0);
         let first_timed = timed.next();
         let place = SegmentPlace {
             start: first.place.start,
@@ -242,7 +240,9 @@ impl Repository {
         let merged = seal(self.keys(), id, place, facts, first.previous, ends, &raw);
         // The bytes given must be those the segments had.
         if merged.link != last.link {
-            return Err(RepositoryError::NotMergeable("bytes that are not those of the segments"));
+            return Err(RepositoryError::NotMergeable(
+                "bytes that are not those of the segments",
+            ));
         }
         Ok(merged)
     }
@@ -251,7 +251,10 @@ impl Repository {
     /// replaced.
     pub async fn put_segment(&self, id: StreamId, segment: &SealedSegment, cancel: &Cancel) -> Result<()> {
         let name = names::segment(id, &segment.place);
-        match cancel.race(self.storage().put_new(&name, segment.bytes.clone())).await? {
+        match cancel
+            .race(self.storage().put_new(&name, segment.bytes.clone()))
+            .await?
+        {
             Ok(()) => return Ok(()),
             Err(StorageError::AlreadyExists { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -278,12 +281,7 @@ impl Repository {
     }
 
     /// A segment and its bytes of the log.
-    pub async fn segment(
-        &self,
-        id: StreamId,
-        place: &SegmentPlace,
-        cancel: &Cancel,
-    ) -> Result<(SegmentFacts, Bytes)> {
+    pub async fn segment(&self, id: StreamId, place: &SegmentPlace, cancel: &Cancel) -> Result<(SegmentFacts, Bytes)> {
         let opened = self.opened_segment(id, place, cancel).await?;
         Ok((opened.facts, opened.raw))
     }

@@ -17,6 +17,8 @@ pub(crate) const STREAM_MAGIC: Magic = b"BLSTSTRM";
 pub(crate) const SEEN_MAGIC: Magic = b"BLSTSEEN";
 /// Segments fetched and opened ahead of the one that is read: 48 MiB of log at most.
 const SEGMENTS_AHEAD: usize = 3;
+/// Listings of one read: each further one because a segment was merged away meanwhile.
+const LOOKS_MAX: usize = 8;
 
 /// What lies of one stream, as one look saw it.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,12 +26,19 @@ pub struct StreamListing {
     pub id: StreamId,
     /// What the floor above noted when the stream began.
     pub facts: Value,
-    /// Those to read, in order. Each begins where the one before ends, or after it where something is missing.
+    /// Those to read, in order. Each begins where the one before ends; after it where something is missing; before it where two
+    /// merges did not go together.
     pub segments: Vec<SegmentPlace>,
     /// Those whose bytes are all in others: what a merge has left.
     pub superseded: Vec<SegmentPlace>,
     /// Up to this moment, in microseconds since 1970, nothing was committed that is not in the segments.
     pub seen_until: Option<u64>,
+}
+
+/// The same with the mark that counts, and its facts.
+pub(crate) struct MarkedListing {
+    pub(crate) listing: StreamListing,
+    pub(crate) seen: Option<(SeenUntil, Value)>,
 }
 
 impl StreamListing {
@@ -39,10 +48,11 @@ impl StreamListing {
     }
 }
 
-fn held_end(segments: &[SegmentPlace]) -> u64 {
-    segments
-        .iter()
-        .fold(0, |end, place| if place.start <= end { end.max(place.end) } else { end })
+pub(crate) fn held_end(segments: &[SegmentPlace]) -> u64 {
+    segments.iter().fold(
+        0,
+        |end, place| if place.start <= end { end.max(place.end) } else { end },
+    )
 }
 
 /// The segments to read, and those that are not needed beside them: at each offset the longest that begins there; where none begins,
@@ -113,11 +123,17 @@ impl Repository {
 
     /// Looks at one stream: a listing, its facts and its newest mark.
     pub async fn stream(&self, id: StreamId, cancel: &Cancel) -> Result<StreamListing> {
+        Ok(self.stream_with_marks(id, cancel).await?.listing)
+    }
+
+    pub(crate) async fn stream_with_marks(&self, id: StreamId, cancel: &Cancel) -> Result<MarkedListing> {
         let (mut places, mut marks) = (Vec::new(), Vec::new());
-        self.each_object(&names::of_stream(id), cancel, |object| match names::parse(&object.name) {
-            Named::Segment(_, place) => places.push(place),
-            Named::Seen(_, seen) => marks.push(seen),
-            _ => {}
+        self.each_object(&names::of_stream(id), cancel, |object| {
+            match names::parse(&object.name) {
+                Named::Segment(_, place) => places.push(place),
+                Named::Seen(_, seen) => marks.push(seen),
+                _ => {}
+            }
         })
         .await?;
         let facts = self.stream_facts(id, cancel).await?;
@@ -126,12 +142,12 @@ impl Repository {
         // A mark speaks of bytes that may not be here, and a name alone proves nothing.
         marks.retain(|seen| seen.end <= held);
         marks.sort_by_key(|seen| std::cmp::Reverse((seen.until, seen.end)));
-        let mut seen_until = None;
+        let mut newest = None;
         for seen in marks {
             let name = names::seen(id, &seen);
             match self.facts_of(SEEN_MAGIC, &name, cancel).await {
-                Ok(_) => {
-                    seen_until = Some(seen.until);
+                Ok(facts) => {
+                    newest = Some((seen, facts));
                     break;
                 }
                 // The recorder has replaced it since, or it is damaged: an older one says less, and that is all.
@@ -143,12 +159,15 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
-        Ok(StreamListing {
-            id,
-            facts,
-            segments,
-            superseded,
-            seen_until,
+        Ok(MarkedListing {
+            listing: StreamListing {
+                id,
+                facts,
+                segments,
+                superseded,
+                seen_until: newest.as_ref().map(|(seen, _)| seen.until),
+            },
+            seen: newest,
         })
     }
 
@@ -159,20 +178,16 @@ impl Repository {
 
     /// Notes that up to the moment `until` (microseconds since 1970) the server's log ended at the log offset `end`, and removes what
     /// older marks said. Call it only when everything up to `end` is stored here.
-    pub async fn mark_seen(
-        &self,
-        id: StreamId,
-        end: u64,
-        until: u64,
-        facts: &Value,
-        cancel: &Cancel,
-    ) -> Result<()> {
+    pub async fn mark_seen(&self, id: StreamId, end: u64, until: u64, facts: &Value, cancel: &Cancel) -> Result<()> {
         let seen = SeenUntil { end, until };
-        self.put_facts(SEEN_MAGIC, &names::seen(id, &seen), facts, cancel).await?;
+        self.put_facts(SEEN_MAGIC, &names::seen(id, &seen), facts, cancel)
+            .await?;
         let mut older = Vec::new();
-        self.each_object(&names::seen_marks(id), cancel, |object| match names::parse(&object.name) {
-            Named::Seen(_, held) if held.until < until && held.end <= end => older.push(object.name),
-            _ => {}
+        self.each_object(&names::seen_marks(id), cancel, |object| {
+            match names::parse(&object.name) {
+                Named::Seen(_, held) if held.until < until && held.end <= end => older.push(object.name),
+                _ => {}
+            }
         })
         .await?;
         for name in older {
@@ -194,13 +209,17 @@ impl Repository {
         }
         let gone = |place: &SegmentPlace| !listing.superseded.contains(place);
         let wanted: Vec<_> = places.iter().filter(|place| !gone(place)).collect();
-        let covering = listing
-            .segments
-            .iter()
-            .filter(|kept| wanted.iter().any(|place| kept.start < place.end && place.start < kept.end));
+        let covering = listing.segments.iter().filter(|kept| {
+            wanted
+                .iter()
+                .any(|place| kept.start < place.end && place.start < kept.end)
+        });
         for kept in covering {
             let held = self.opened_segment(id, kept, cancel).await?;
-            for place in wanted.iter().filter(|place| kept.start < place.end && place.end <= kept.end) {
+            for place in wanted
+                .iter()
+                .filter(|place| kept.start < place.end && place.end <= kept.end)
+            {
                 let own = match self.segment_facts(id, place, cancel).await {
                     Ok(facts) => facts.link,
                     // What is damaged is not worth keeping beside a whole one.
@@ -258,6 +277,9 @@ pub struct StreamReader {
     ahead: VecDeque<(SegmentPlace, Task<Result<OpenedSegment>>)>,
     rest: std::vec::IntoIter<SegmentPlace>,
     at: u64,
+    /// The end of what was listed at the beginning.
+    until: u64,
+    looks: usize,
     /// Links of the segment read last, by the offset they stand at.
     links: Vec<(u64, Link)>,
     /// Something was read: what comes next must follow it.
@@ -267,14 +289,16 @@ pub struct StreamReader {
 impl StreamReader {
     /// Begins at the log offset `from`.
     pub fn new(repository: Repository, listing: StreamListing, from: u64, cancel: Cancel) -> Self {
-        let wanted: Vec<_> = listing.segments.into_iter().filter(|place| place.end > from).collect();
+        let until = listing.segments.last().map_or(0, |place| place.end);
         Self {
             repository,
             id: listing.id,
             cancel,
             ahead: VecDeque::new(),
-            rest: wanted.into_iter(),
+            rest: listing.segments.into_iter(),
             at: from,
+            until,
+            looks: 1,
             links: vec![(0, Link::FIRST)],
             begun: false,
         }
@@ -282,36 +306,145 @@ impl StreamReader {
 
     /// The next bytes and the log offset of the first of them. `None` behind the last segment; a hole before it is an error.
     pub async fn next(&mut self) -> Result<Option<(u64, Bytes)>> {
+        loop {
+            self.fetch_ahead();
+            let Some((place, task)) = self.ahead.pop_front() else {
+                return if self.at < self.until {
+                    Err(self.hole())
+                } else {
+                    Ok(None)
+                };
+            };
+            if place.start > self.at {
+                return Err(self.hole());
+            }
+            match task.join().await? {
+                // A merge put another in its place.
+                Err(RepositoryError::Missing { .. }) if self.looks < LOOKS_MAX => {
+                    self.looks += 1;
+                    self.ahead.clear();
+                    self.rest = self
+                        .repository
+                        .stream(self.id, &self.cancel)
+                        .await?
+                        .segments
+                        .into_iter();
+                }
+                opened => return self.give(place, opened?).map(Some),
+            }
+        }
+    }
+
+    fn fetch_ahead(&mut self) {
         while self.ahead.len() < SEGMENTS_AHEAD
             && let Some(place) = self.rest.next()
         {
+            if place.end <= self.at || place.start >= self.until {
+                continue;
+            }
             let (repository, id, cancel) = (self.repository.clone(), self.id, self.cancel.clone());
             let task = spawn("read segment", async move {
                 repository.opened_segment(id, &place, &cancel).await
             });
             self.ahead.push_back((place, task));
         }
-        let Some((place, task)) = self.ahead.pop_front() else {
-            return Ok(None);
+    }
+
+    fn give(&mut self, place: SegmentPlace, opened: OpenedSegment) -> Result<(u64, Bytes)> {
+        // Where a read begins in the middle of a stream there is nothing to compare the first link with. One that begins before
+        // what was read last (after a merge) has a link of it in its own chain.
+        let follows = if place.start == 0 || self.begun {
+            self.links.contains(&(place.start, opened.facts.previous))
+                || self.links.iter().any(|link| opened.links.contains(link))
+        } else {
+            true
         };
-        if place.start > self.at {
-            return Err(RepositoryError::Missing {
-                location: self.repository.location(),
-                object: format!("{}*", names::segment_at(self.id, self.at)),
-            });
-        }
-        let opened = task.join().await??;
-        // Where a read begins in the middle of a stream there is nothing to compare the first link with.
-        let known = self.links.iter().find(|(at, _)| *at == place.start);
-        if known.map_or(self.begun, |(_, link)| *link != opened.facts.previous) {
+        if !follows {
             let name = names::segment(self.id, &place);
-            return Err(self.repository.damaged(name, "it does not follow the segment before it"));
+            return Err(self
+                .repository
+                .damaged(name, "it does not follow the segment before it"));
         }
         self.begun = true;
-        self.links = opened.links;
+        self.links.extend(opened.links);
+        self.links.retain(|(at, _)| *at >= place.start);
         let skip = usize::try_from(self.at - place.start).unwrap_or(usize::MAX);
         let at = std::mem::replace(&mut self.at, place.end);
-        Ok(Some((at, opened.raw.slice(skip.min(opened.raw.len())..))))
+        Ok((at, opened.raw.slice(skip.min(opened.raw.len())..)))
+    }
+
+    fn hole(&self) -> RepositoryError {
+        RepositoryError::Missing {
+            location: self.repository.location(),
+            object: format!("{}*", names::segment_at(self.id, self.at)),
+        }
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn place(start: u64, end: u64) -> SegmentPlace {
+        SegmentPlace {
+            start,
+            end,
+            first_at: 0,
+            last_at: 0,
+        }
+    }
+
+    proptest! {
+        /// Any segments at all: what is chosen covers what all of them cover, in order, and nothing that is needed is superseded.
+        #[test]
+        fn what_is_chosen_covers_everything_and_the_rest_is_not_needed(
+            all in prop::collection::vec((0u64..40, 1u64..12), 0..30),
+        ) {
+            let all: Vec<_> = all.into_iter().map(|(start, length)| place(start, start + length)).collect();
+            let (chosen, superseded) = choose(all.clone());
+            let covers = |places: &[SegmentPlace], at: u64| places.iter().any(|p| p.start <= at && at < p.end);
+            for at in 0..60 {
+                prop_assert_eq!(covers(&chosen, at), covers(&all, at));
+            }
+            for pair in chosen.windows(2) {
+                prop_assert!(pair[0].end < pair[1].end);
+            }
+            for one in &all {
+                prop_assert!(chosen.contains(one) != superseded.contains(one));
+            }
+        }
+
+        /// A chain in which runs were merged, some small ones left: every chosen one begins where the one before ends.
+        #[test]
+        fn merges_leave_an_unbroken_chain(
+            lengths in prop::collection::vec(1u64..9, 1..20),
+            merges in prop::collection::vec((any::<prop::sample::Index>(), 2usize..6, any::<bool>()), 0..6),
+        ) {
+            let mut chain = Vec::new();
+            for length in lengths {
+                let start = chain.last().map_or(0, |last: &SegmentPlace| last.end);
+                chain.push(place(start, start + length));
+            }
+            let end = chain.last().unwrap().end;
+            let mut all = chain.clone();
+            for (at, count, removed) in merges {
+                let at = at.index(chain.len());
+                let parts: Vec<_> = chain.iter().skip(at).take(count).copied().collect();
+                if parts.len() < 2 {
+                    continue;
+                }
+                let whole = place(parts[0].start, parts[parts.len() - 1].end);
+                chain.splice(at..at + parts.len(), [whole]);
+                all.push(whole);
+                if removed {
+                    all.retain(|held| !parts.contains(held));
+                }
+            }
+            let (chosen, _) = choose(all);
+            prop_assert_eq!(&chosen, &chain);
+            prop_assert_eq!(held_end(&chosen), end);
+        }
+    }
+}

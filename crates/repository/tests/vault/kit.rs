@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use ballast_base::{Cancel, Secret};
 use ballast_repository::{
-    BackupId, BackupReader, BackupWriter, CheckReport, CheckScope, FileContent, Lock, Manifest, Presence, Repository,
-    RepositoryError, WrittenBackup, create_all,
+    BackupId, BackupReader, BackupWriter, CheckReport, CheckScope, FileContent, Link, Lock, Manifest, Presence,
+    Repository, RepositoryError, SealedSegment, SegmentPlace, StreamId, StreamReader, WrittenBackup, create_all,
 };
 use ballast_storage::{Call, Fault, FaultyStorage, Storage};
 use bytes::Bytes;
@@ -131,6 +131,49 @@ pub(crate) async fn check(repository: &Repository) -> CheckReport {
         .check(CheckScope::Everything, Arc::new(|_, _| {}), &Cancel::new())
         .await
         .unwrap()
+}
+
+/// A stream of the bytes of `pieces`, one segment each, stored in all `repositories`; and what was sealed.
+pub(crate) async fn write_stream(repositories: &[Repository], pieces: &[Vec<u8>]) -> (StreamId, Vec<SealedSegment>) {
+    let (id, cancel) = (StreamId::new_random(), Cancel::new());
+    let (mut start, mut link, mut sealed) = (0, Link::FIRST, Vec::new());
+    for (number, piece) in pieces.iter().enumerate() {
+        let end = start + piece.len() as u64;
+        let at = 1_000_000 + 10 * number as u64;
+        let place = SegmentPlace {
+            start,
+            end,
+            first_at: at,
+            last_at: at + 5,
+        };
+        let segment = repositories[0].seal_segment(id, place, serde_json::json!({"number": number}), link, piece);
+        (start, link) = (end, segment.link);
+        sealed.push(segment);
+    }
+    for repository in repositories {
+        repository
+            .create_stream(id, &serde_json::json!({"source": "orders"}), &cancel)
+            .await
+            .unwrap();
+        for segment in &sealed {
+            repository.put_segment(id, segment, &cancel).await.unwrap();
+        }
+    }
+    (id, sealed)
+}
+
+/// The bytes of a stream from an offset on.
+pub(crate) async fn read_stream(repository: &Repository, id: StreamId, from: u64) -> Result<Vec<u8>, RepositoryError> {
+    let cancel = Cancel::new();
+    let listing = repository.stream(id, &cancel).await?;
+    let mut reader = StreamReader::new(repository.clone(), listing, from, cancel);
+    let (mut bytes, mut at) = (Vec::new(), from);
+    while let Some((offset, piece)) = reader.next().await? {
+        assert_eq!(offset, at, "no byte is left out and none comes twice");
+        at += piece.len() as u64;
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
 }
 
 /// After `good` more objects, the next one cannot be written.

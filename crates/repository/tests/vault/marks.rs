@@ -184,7 +184,14 @@ async fn damage_is_told_also_where_nothing_can_be_written() {
     replace(&*inner, &pack, flipped(&good)).await;
     faulty.fail_nth(Call::Put, faulty.calls(Call::Put) + 1, Fault::Fail);
     let report = repositories[0]
-        .check(CheckScope::Backups(&[id(1)]), Arc::new(|_, _| {}), &Cancel::new())
+        .check(
+            CheckScope::Chosen {
+                backups: &[id(1)],
+                streams: &[],
+            },
+            Arc::new(|_, _| {}),
+            &Cancel::new(),
+        )
         .await
         .unwrap();
     let finding = report.findings.iter().find(|finding| finding.object == pack).unwrap();
