@@ -1,10 +1,10 @@
 //! Brings one repository up to another: every backup that it lacks, and of those it has what is missing or known to be damaged,
-//! oldest first.
+//! oldest first; then the captured logs.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ballast_repository::{BackupId, copy_manifest};
+use ballast_repository::{BackupId, copy_manifest, copy_stream};
 
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
@@ -16,9 +16,11 @@ pub struct CopyOutcome {
     pub to: String,
     pub dry_run: bool,
     pub backups_copied: Vec<String>,
+    /// Captured logs of which anything was copied.
+    pub streams_copied: Vec<String>,
     pub objects_copied: u64,
     pub bytes_copied: u64,
-    /// Packs that were there already, counted once for each backup that names them.
+    /// Packs that were there already, counted once for each backup that names them, and objects of logs.
     pub objects_present: u64,
     /// Of the copied ones, those that were there and damaged.
     pub objects_replaced: u64,
@@ -37,6 +39,7 @@ pub async fn copy(context: &Context, vault: &Vault, from: &str, to: &str, dry_ru
         to: to.to_owned(),
         dry_run,
         backups_copied: Vec::new(),
+        streams_copied: Vec::new(),
         objects_copied: 0,
         bytes_copied: 0,
         objects_present: 0,
@@ -70,8 +73,31 @@ pub async fn copy(context: &Context, vault: &Vault, from: &str, to: &str, dry_ru
         outcome.objects_present += counts.objects_present;
         outcome.objects_replaced += counts.objects_replaced;
     }
+    for id in source.streams(&context.cancel).await? {
+        let progress = |bytes| {
+            let sum = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            context.progress("copy", sum, None);
+        };
+        let copied = copy_stream(source, target, id, dry_run, &progress, &context.cancel).await;
+        match copied.map_err(ProtectError::from) {
+            Ok(counts) => {
+                if counts.objects_copied > 0 {
+                    outcome.streams_copied.push(id.to_string());
+                }
+                outcome.objects_copied += counts.objects_copied;
+                outcome.bytes_copied += counts.bytes_copied;
+                outcome.objects_present += counts.objects_present;
+                outcome.objects_replaced += counts.objects_replaced;
+            }
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                context.warn(format!("log {id} is not copied whole: {error}"), None);
+                damaged.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
     match damaged {
         None => Ok(outcome),
-        Some(error) => Err(error.and("the backups that need nothing damaged were copied")),
+        Some(error) => Err(error.and("all that is not damaged was copied")),
     }
 }

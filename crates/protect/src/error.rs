@@ -136,7 +136,10 @@ impl From<ballast_repository::RepositoryError> for ProtectError {
             R::NoBackup { .. } => Self::new(ErrorKind::NotRestorable, message).hint("see what there is with: ballast list"),
             R::Cancelled(cancelled) => Self::from(*cancelled),
             R::Storage(storage) => Self::from_storage(storage),
-            R::NoneLeft { .. } | R::Task(_) | R::TooLarge { .. } => Self::failed(message),
+            R::NoneLeft { .. } | R::Task(_) | R::TooLarge { .. } | R::Needed { .. } | R::NotMergeable(_) => {
+                Self::failed(message)
+            }
+            R::Local(_) => Self::failed(chain(&error)),
             R::Sink(_) => Self::failed(message).because(error),
         }
     }

@@ -1,11 +1,11 @@
 //! Proves the stored bytes without restoring: every object of every repository at hand is read back and opened.
 //!
-//! A damaged pack is marked in its repository, so that later backups do not use it; each finding says what to type next.
+//! A damaged pack or segment is marked in its repository, so that later backups do not use it; each finding says what to type next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ballast_repository::{BackupId, CheckFinding, CheckReport, CheckScope, FindingKind, Repository};
+use ballast_repository::{BackupId, CheckFinding, CheckReport, CheckScope, FindingKind, Repository, StreamId};
 
 use crate::catalog::{BackupFacts, list};
 use crate::context::Context;
@@ -33,6 +33,8 @@ pub struct RepositoryReport {
     /// Bytes read and found to be what was written.
     pub bytes: u64,
     pub backups: u64,
+    /// Captured logs.
+    pub streams: u64,
     pub findings: Vec<VerifyFinding>,
 }
 
@@ -45,6 +47,8 @@ pub struct VerifyFinding {
     pub remedy: Option<String>,
     /// Backups that cannot be restored from this repository because of it.
     pub backups: Vec<String>,
+    /// The captured log it is of: moments that need it cannot be restored from this repository.
+    pub stream: Option<String>,
 }
 
 impl VerifyReport {
@@ -73,7 +77,15 @@ pub async fn verify(context: &Context, vault: &Vault, scope: &VerifyScope) -> Re
                         held.push(id.clone());
                     }
                 }
-                check(context, repository, CheckScope::Backups(&held)).await?
+                let streams = match (&scope.source, &scope.backup) {
+                    (Some(source), None) => streams_of(context, repository, source).await?,
+                    _ => Vec::new(),
+                };
+                let scope = CheckScope::Chosen {
+                    backups: &held,
+                    streams: &streams,
+                };
+                check(context, repository, scope).await?
             }
         };
         checked.push((repository, report));
@@ -99,7 +111,7 @@ async fn wanted(context: &Context, vault: &Vault, scope: &VerifyScope) -> Result
         .filter(|summary| scope.backup.as_ref().is_none_or(|id| *id == summary.id))
         .filter_map(|summary| BackupId::parse(&summary.id))
         .collect();
-    if ids.is_empty() {
+    if ids.is_empty() && !has_streams(context, vault, scope).await? {
         let what = scope.backup.as_ref().map_or_else(
             || {
                 format!(
@@ -112,6 +124,33 @@ async fn wanted(context: &Context, vault: &Vault, scope: &VerifyScope) -> Result
         return Err(ProtectError::new(ErrorKind::NotRestorable, what).hint("see what there is with: ballast list"));
     }
     Ok(Some(ids))
+}
+
+/// Whether there is a log to verify where there is no backup.
+async fn has_streams(context: &Context, vault: &Vault, scope: &VerifyScope) -> Result<bool> {
+    let (Some(source), None) = (&scope.source, &scope.backup) else {
+        return Ok(false);
+    };
+    for repository in vault.repositories() {
+        if !streams_of(context, repository, source).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The streams of a source, and those whose source nobody can tell any more.
+async fn streams_of(context: &Context, repository: &Repository, source: &str) -> Result<Vec<StreamId>> {
+    let mut streams = Vec::new();
+    for id in repository.streams(&context.cancel).await? {
+        let facts = repository.stream_facts(id, &context.cancel).await;
+        context.cancel.check()?;
+        if facts.is_ok_and(|facts| facts.get("source").is_some_and(|name| name != source)) {
+            continue;
+        }
+        streams.push(id);
+    }
+    Ok(streams)
 }
 
 async fn check(context: &Context, repository: &Repository, scope: CheckScope<'_>) -> Result<CheckReport> {
@@ -150,6 +189,7 @@ async fn told(
                 None => back_up_again(context, repository, finding, &mut sources).await?,
             },
             backups: finding.backups.iter().map(ToString::to_string).collect(),
+            stream: finding.stream.map(|id| id.to_string()),
         });
     }
     Ok(RepositoryReport {
@@ -157,11 +197,12 @@ async fn told(
         objects: report.objects,
         bytes: report.bytes,
         backups: report.backups.len() as u64,
+        streams: report.streams.len() as u64,
         findings,
     })
 }
 
-/// A repository that has a backup the finding harms, and nothing wrong with the object: it was read there just now.
+/// A repository that has a backup or a stream the finding harms, and nothing wrong with the object: it was read there just now.
 fn whole_elsewhere<'a>(
     own: &Repository,
     finding: &CheckFinding,
@@ -169,7 +210,8 @@ fn whole_elsewhere<'a>(
 ) -> Option<&'a Repository> {
     let whole = all.iter().find(|(other, report)| {
         other.name() != own.name()
-            && finding.backups.iter().any(|id| report.backups.contains(id))
+            && (finding.backups.iter().any(|id| report.backups.contains(id))
+                || finding.stream.is_some_and(|id| report.streams.contains(&id)))
             && report.findings.iter().all(|there| there.object != finding.object)
     });
     whole.map(|(other, _)| *other)

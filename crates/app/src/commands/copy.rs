@@ -31,9 +31,10 @@ pub(super) async fn run(run: &Run, args: &CopyArgs) -> Result<u8> {
         ));
     }
     run.output.say(format!(
-        "{} {} backups in {} objects, {}; {} objects are there already",
+        "{} {} backups and {} logs in {} objects, {}; {} objects are there already",
         if args.dry_run { "would copy" } else { "copied" },
         outcome.backups_copied.len(),
+        outcome.streams_copied.len(),
         outcome.objects_copied,
         format_bytes(outcome.bytes_copied),
         outcome.objects_present,

@@ -43,6 +43,7 @@ fn show(run: &Run, report: &RepositoryReport) -> Result<()> {
         objects,
         bytes,
         backups,
+        streams,
         findings,
     } = report;
     if run.output.json {
@@ -58,10 +59,10 @@ fn show(run: &Run, report: &RepositoryReport) -> Result<()> {
         return Ok(());
     }
     for finding in findings {
-        let harm = if finding.backups.is_empty() {
-            String::new()
-        } else {
-            format!(" (in {})", finding.backups.join(", "))
+        let harm = match &finding.stream {
+            Some(id) if !finding.object.contains(id) => format!(" (in log {id})"),
+            _ if finding.backups.is_empty() => String::new(),
+            _ => format!(" (in {})", finding.backups.join(", ")),
         };
         run.output.line(format!(
             "{}: repository \"{name}\": {}: {}{harm}",
@@ -83,6 +84,6 @@ fn show(run: &Run, report: &RepositoryReport) -> Result<()> {
     };
     let read = format_bytes(*bytes);
     run.output.line(format!(
-        "repository \"{name}\": {verdict} (backups: {backups}, objects: {objects}, {read} read)"
+        "repository \"{name}\": {verdict} (backups: {backups}, logs: {streams}, objects: {objects}, {read} read)"
     ))
 }
