@@ -3,6 +3,7 @@
 //! Nothing here knows what the floors above keep or promise.
 
 mod address;
+mod applier;
 mod backup_tool;
 mod binlog;
 mod client;
@@ -19,6 +20,7 @@ mod requirements;
 mod row_requirements;
 mod rows;
 mod schema;
+mod serve;
 mod server;
 mod table_form;
 mod text_rows;
@@ -29,6 +31,7 @@ mod wire;
 mod xbstream;
 
 pub use address::{ServerAddress, TlsMode};
+pub use applier::{Applier, ApplierState, event_states, put_events_back};
 pub use backup_tool::{BackupTool, ToolRun};
 pub use binlog::{
     EventHeader, ExecutedSet, FollowOptions, Followed, Gtid, LOG_MAGIC, LogFile, LogFlavour, LogFollower, LogHead,
@@ -57,10 +60,11 @@ pub use schema::{
     Library, Loss, Naming, ObjectKind, Routine, RoutineKind, Schema, SchemaFilter, SecretSql, Sequence, TableKind,
     TableSchema, TableStatements, Translated, Trigger, UniqueKey, View, creation_session,
 };
+pub use serve::{LogServer, ReplicaState, ServeOptions, Served, empty_query, event_checksum};
 pub use server::{Flavour, ServerVersion, variables};
 pub use table_form::{ColumnForm, LOAD_SESSION, READ_SESSION, TableForm};
 pub use text_rows::{TableDigest, TextRows};
-pub use throwaway::{ServerBinary, ThrowawayOptions, ThrowawayServer, processes_with};
+pub use throwaway::{ReplayOptions, ServerBinary, ThrowawayOptions, ThrowawayServer, processes_with};
 pub use tool_requirements::tool_requirements;
 pub use value_digest::ValueDigester;
 pub use wire::response::{Executed, Row, Rows};

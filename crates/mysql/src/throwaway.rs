@@ -9,7 +9,8 @@
 //! event scheduler), so nothing of the donor's runs.
 //!
 //! # What it must not change
-//! No binary log is written and no replication starts, so `gtid_executed` stays what recovery found.
+//! No binary log is written and no replication starts by itself, so `gtid_executed` stays what recovery found. One that is
+//! started to take in a log ([`ReplayOptions`]) has what belongs to that in its own folder.
 //!
 //! # What it does not do
 //! It does not make durable what it writes. Who keeps the directory syncs it after [`ThrowawayServer::stop`]; after anything else
@@ -19,6 +20,7 @@
 //! `stop` is the way to a directory another server may use.
 
 mod initialise;
+mod replay;
 pub(crate) mod scratch;
 
 use std::collections::BTreeMap;
@@ -104,6 +106,18 @@ pub struct ThrowawayOptions {
     pub start_wait: Duration,
     /// How long a clean shutdown may take.
     pub stop_wait: Duration,
+    /// It will take in a log as a replica.
+    pub replay: Option<ReplayOptions>,
+}
+
+/// What a server needs that takes in a log, and only as long as it does.
+#[derive(Debug, Clone)]
+pub struct ReplayOptions {
+    /// No server that wrote the log may have it: what comes under its own id a replica drops in silence.
+    pub server_id: u32,
+    /// Transactions applied at once.
+    pub workers: u32,
+    pub buffer_pool_bytes: u64,
 }
 
 impl ThrowawayOptions {
@@ -115,6 +129,7 @@ impl ThrowawayOptions {
             scratch: PathBuf::from("/tmp"),
             start_wait: Duration::from_secs(3600),
             stop_wait: Duration::from_secs(600),
+            replay: None,
         }
     }
 }
@@ -287,6 +302,9 @@ fn arguments(binary: &ServerBinary, options: &ThrowawayOptions, scratch: &Scratc
             }
             .to_owned(),
         );
+    }
+    if let Some(replay) = &options.replay {
+        arguments.extend(replay::arguments(replay, binary, &folder));
     }
     let is_root = rustix::process::geteuid().is_root();
     if let Some(user) = options.run_as.as_deref().or(is_root.then_some("root")) {

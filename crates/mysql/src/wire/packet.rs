@@ -35,6 +35,7 @@ pub(crate) struct Channel {
     sequence: u8,
     cancel: Cancel,
     pub(crate) read_wait_max: Duration,
+    pub(crate) write_wait_max: Duration,
     broken: bool,
 }
 
@@ -55,6 +56,7 @@ impl Channel {
             sequence: 0,
             cancel,
             read_wait_max,
+            write_wait_max: WRITE_WAIT_MAX,
             broken: false,
         }
     }
@@ -71,6 +73,31 @@ impl Channel {
     pub(crate) fn with_sequence(mut self, sequence: u8) -> Self {
         self.sequence = sequence;
         self
+    }
+
+    /// The number of the next packet.
+    pub(crate) fn sequence(&self) -> u8 {
+        self.sequence
+    }
+
+    /// The other side starts a new command: its number is 0.
+    pub(crate) fn start_over(&mut self) {
+        self.sequence = 0;
+    }
+
+    /// Sends what is in packets already, numbered by the one who made them.
+    pub(crate) async fn send_packets(&mut self, doing: &'static str, packets: &[u8]) -> Result<(), MysqlError> {
+        if packets.is_empty() {
+            return Ok(());
+        }
+        let write = async {
+            self.transport.write_all(packets).await?;
+            self.transport.flush().await
+        };
+        let broken = std::mem::replace(&mut self.broken, true);
+        let written = limited(&self.cancel, broken, self.write_wait_max, doing, write).await;
+        self.broken = !matches!(written, Ok(Ok(())));
+        written?.map_err(|error| gone(doing, &error))
     }
 
     /// Starts a new command: the sequence starts at 0.
