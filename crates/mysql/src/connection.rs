@@ -9,6 +9,7 @@ use std::time::Duration;
 use ballast_base::Cancel;
 use mysql_common::constants::CapabilityFlags;
 
+use crate::error::PACKET_HINT;
 use crate::wire::auth::Login;
 use crate::wire::handshake::{self, Greeting};
 use crate::wire::packet::{Channel, PAYLOAD_BYTES_MAX};
@@ -29,6 +30,10 @@ const LOGIN_MESSAGES_MAX: usize = 16;
 /// account locked (MySQL, MariaDB), host not allowed.
 const LOGIN_ERRORS: [u16; 6] = [1045, 1698, 1862, 3118, 4151, 1130];
 
+const WHOLE_ANSWERS: &str = "SET SESSION sql_select_limit = 18446744073709551615, SESSION sql_big_selects = 1, \
+     SESSION completion_type = 0, SESSION autocommit = 1, SESSION sql_safe_updates = 0";
+const UNKNOWN_VARIABLE: u16 = 1193;
+
 const QUERY: u8 = 0x03;
 const QUIT: u8 = 0x01;
 
@@ -39,6 +44,8 @@ pub struct Connection {
     version: String,
     id: u32,
     tls: bool,
+    /// Of the last statement that gave rows.
+    pub(crate) warnings: u16,
 }
 
 impl Connection {
@@ -91,10 +98,29 @@ impl Connection {
             version: greeting.version.clone(),
             id: greeting.connection_id,
             tls: encrypted,
+            warnings: 0,
         };
         connection.log_in(address, &greeting).await?;
         connection.channel.read_wait_max = STATEMENT_WAIT_MAX;
+        connection.have_answers_whole().await?;
         Ok(connection)
+    }
+
+    /// Takes off what the server's administrator may have set for every session, by which answers come short or statements end early.
+    async fn have_answers_whole(&mut self) -> Result<(), MysqlError> {
+        let time_limit = if self.version.contains("MariaDB") {
+            "SET SESSION max_statement_time = 0"
+        } else {
+            "SET SESSION max_execution_time = 0"
+        };
+        for sql in [WHOLE_ANSWERS, time_limit] {
+            match self.execute(sql).await {
+                // Not every version has it.
+                Err(error) if error.server_code() == Some(UNKNOWN_VARIABLE) => {}
+                done => drop(done?),
+            }
+        }
+        Ok(())
     }
 
     async fn log_in(&mut self, address: &ServerAddress, greeting: &Greeting) -> Result<(), MysqlError> {
@@ -238,6 +264,7 @@ impl Connection {
                 return Err(response::decode_error(&packet));
             }
             if response::is_end_of_rows(&packet, self.capabilities) {
+                self.warnings = response::decode_end_of_rows(&packet, self.capabilities)?;
                 return Ok(Answer::Rows(Rows { columns, rows }));
             }
             bytes += packet.len() + columns.len() * size_of::<Option<bytes::Bytes>>();
@@ -249,6 +276,24 @@ impl Connection {
             }
             rows.push(Row::decode(&packet, columns.len())?);
         }
+    }
+
+    /// Fails where the server cut values of the statement that gave the last rows: it says so by a warning only, and sends
+    /// an empty or a shorter value.
+    pub async fn refuse_cut_values(&mut self) -> Result<(), MysqlError> {
+        const CUT: u64 = 1301;
+        if std::mem::take(&mut self.warnings) == 0 {
+            return Ok(());
+        }
+        let warnings = self.query("SHOW WARNINGS").await?;
+        let Some(cut) = warnings.rows.iter().find(|row| row.number(1) == Some(CUT)) else {
+            return Ok(());
+        };
+        let words = cut.text(2).unwrap_or_default();
+        Err(MysqlError::Unsupported {
+            what: format!("the server cuts a value off: {words}"),
+            hint: PACKET_HINT.to_owned(),
+        })
     }
 
     /// Says goodbye and closes.

@@ -17,6 +17,9 @@ const PASSING_SERVER_ERRORS: [u16; 8] = [
     3024, // query execution was interrupted by its time limit
 ];
 
+pub(crate) const PACKET_HINT: &str =
+    "as an administrator of that server: SET GLOBAL max_allowed_packet = 1073741824; then start again";
+
 /// What to do about a server that refuses somebody who comes in, by its error number.
 fn refusal_hint(code: u16) -> Option<&'static str> {
     Some(match code {
@@ -39,8 +42,8 @@ fn refusal_hint(code: u16) -> Option<&'static str> {
         1021 | 1114 => "free space on the target's disk (also in its tmpdir), then start again",
         // LOAD DATA LOCAL: any older server, MySQL 8.0 and later, MariaDB 10.6 and later.
         1148 | 3948 | 4166 => crate::load_data::LOCAL_INFILE_HINT,
-        // The packet was larger than the server takes.
-        1153 => "as an administrator: SET GLOBAL max_allowed_packet = 1073741824;",
+        // The packet was larger than the server takes, or a value than it makes.
+        1153 | 1301 => PACKET_HINT,
         // The password must be changed first, told after and at login.
         1820 | 1862 => {
             "the password has expired, as an administrator: ALTER USER 'NAME'@'HOST' IDENTIFIED BY '…' PASSWORD EXPIRE NEVER; and put the new one where the configuration says"
@@ -49,7 +52,7 @@ fn refusal_hint(code: u16) -> Option<&'static str> {
         // MySQL's and MariaDB's.
         3118 | 4151 => "as an administrator: ALTER USER 'NAME'@'HOST' ACCOUNT UNLOCK;",
         3159 => {
-            "the server demands encrypted connections: write ?tls=required, or ?tls=verify, at the end of the source's url"
+            "the server demands encrypted connections: write ?tls=required, or ?tls=verify, at the end of the server's url"
         }
         3634 => "another clone of this server runs; one that was cut off is given up by the server within a minute",
         _ => return None,

@@ -23,13 +23,15 @@ const DOING: &str = "reading rows";
 const NULL: u8 = 0xFB;
 
 impl Connection {
-    /// Runs one statement whose rows are then read from the stream.
+    /// Runs one statement whose rows are then read from the stream. After the last one
+    /// [`Connection::refuse_cut_values`] tells whether they are what is in the table.
     pub async fn stream(&mut self, sql: &str) -> Result<RowStream<'_>, MysqlError> {
         match self.ask(DOING, sql.as_bytes()).await? {
             Beginning::Rows(columns) => Ok(RowStream {
                 columns: columns.len(),
                 capabilities: self.capabilities,
                 underway: Underway::new(&mut self.channel),
+                warnings: &mut self.warnings,
             }),
             Beginning::Done(_) => Err(MysqlError::protocol("a statement without rows where rows are read")),
             Beginning::LocalFile => {
@@ -45,6 +47,7 @@ pub struct RowStream<'a> {
     underway: Underway<'a>,
     capabilities: CapabilityFlags,
     columns: usize,
+    warnings: &'a mut u16,
 }
 
 impl std::fmt::Debug for RowStream<'_> {
@@ -76,11 +79,11 @@ impl RowStream<'_> {
             Run::Joined(bytes) => (bytes, false),
             Run::End(end) => {
                 self.underway.done = true;
-                return if end.first() == Some(&response::ERROR) {
-                    Err(response::decode_error(&end))
-                } else {
-                    Ok(None)
-                };
+                if end.first() == Some(&response::ERROR) {
+                    return Err(response::decode_error(&end));
+                }
+                *self.warnings = response::decode_end_of_rows(&end, capabilities)?;
+                return Ok(None);
             }
         };
         Ok(Some(RowBatch {

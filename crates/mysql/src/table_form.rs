@@ -121,11 +121,11 @@ impl ColumnForm {
             Kind::Identifier => format!("CAST({} AS CHAR CHARACTER SET latin1)", self.selected()),
             _ => self.selected(),
         };
-        let cast = format!("CAST({selected} AS BINARY)");
         match (self.long, self.bare) {
-            (true, _) => format!("CRC32({cast})"),
+            // Without a cast, whose value a server may cut off at `max_allowed_packet`.
+            (true, _) => format!("CRC32({selected})"),
             (_, true) => selected,
-            _ => cast,
+            _ => format!("CAST({selected} AS BINARY)"),
         }
     }
 
@@ -245,6 +245,7 @@ impl TableForm {
         condition: Option<&str>,
     ) -> Result<TableDigest, MysqlError> {
         let rows = connection.query(&self.fingerprint_sql(table, condition)).await?;
+        connection.refuse_cut_values().await?;
         let digest = rows.rows.first().and_then(|row| {
             let sum = match row.text(1) {
                 None => 0,

@@ -271,6 +271,8 @@ fn arguments(binary: &ServerBinary, options: &ThrowawayOptions, scratch: &Scratc
         "--skip-networking".to_owned(),
         "--skip-grant-tables".to_owned(),
         "--skip-log-bin".to_owned(),
+        // A value that is larger would come cut off.
+        "--max-allowed-packet=1073741824".to_owned(),
         "--performance-schema=OFF".to_owned(),
         "--innodb-buffer-pool-dump-at-shutdown=OFF".to_owned(),
         "--innodb-buffer-pool-load-at-startup=OFF".to_owned(),

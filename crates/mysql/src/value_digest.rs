@@ -150,6 +150,8 @@ impl TableForm {
         while let Some(batch) = rows.next().await? {
             digester.add_found(&batch, &mut digest)?;
         }
+        drop(rows);
+        connection.refuse_cut_values().await?;
         Ok(digest)
     }
 }

@@ -11,6 +11,7 @@ use ballast_base::Cancel;
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use super::response::{ERROR, decode_error};
 use crate::MysqlError;
 
 /// One packet carries less than this; one that is full is continued by the next.
@@ -143,6 +144,10 @@ impl Channel {
         let (payload, first) = self.receive_any(doing).await?;
         if first != expected {
             self.broken = true;
+            // What a server says before it closes a connection answers nothing.
+            if first == 0 && payload.first() == Some(&ERROR) {
+                return Err(decode_error(&payload));
+            }
             return Err(MysqlError::protocol(format!(
                 "packet number {first} instead of {expected} while {doing}"
             )));

@@ -77,6 +77,16 @@ pub(crate) fn is_end_of_rows(bytes: &[u8], capabilities: CapabilityFlags) -> boo
     bytes.first() == Some(&EOF) && bytes.len() < bytes_max
 }
 
+/// The number of warnings about the rows that were sent.
+pub(crate) fn decode_end_of_rows(bytes: &[u8], capabilities: CapabilityFlags) -> Result<u16, MysqlError> {
+    if capabilities.contains(CapabilityFlags::CLIENT_DEPRECATE_EOF) {
+        return decode_ok(bytes).map(|done| done.warnings);
+    }
+    let mut reader = Reader::new("end of rows", bytes);
+    reader.take(1)?;
+    reader.u16_le()
+}
+
 /// One row of an answer, as the bytes that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ballast_base::Cancel;
 use ballast_mysql::{Chunk, Connection, LOAD_SESSION, MysqlError, TableForm};
-use ballast_testkit::servers::MysqlServer;
+use ballast_testkit::servers::{Flavour, MysqlServer};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
@@ -27,7 +27,9 @@ pub(crate) async fn stories(server: &MysqlServer) {
     a_call_that_was_cut_short_spoils_the_connection(server, &form).await;
     several_load_at_once(server, &form).await;
     inserts_keep_to_the_largest_packet(server, &form).await;
-    server.sql(&format!("DROP TABLE {TABLE}, back.marks"));
+    a_value_that_the_server_cuts_off_is_an_error(server).await;
+    settings_of_the_server_shorten_no_answer(server).await;
+    server.sql(&format!("DROP TABLE {TABLE}, back.marks, back.long_values"));
 }
 
 fn count(server: &MysqlServer) -> String {
@@ -339,6 +341,65 @@ async fn several_load_at_once(server: &MysqlServer, form: &TableForm) {
         .unwrap();
     assert_ne!(form.fingerprint(&mut read, TABLE, None).await.unwrap(), whole);
     read.execute(&format!("DELETE FROM {TABLE}")).await.unwrap();
+    read.close().await;
+}
+
+/// A server sends a document that is longer than its `max_allowed_packet` as an empty text, with a warning. Other long values
+/// come whole, and are fingerprinted as they are.
+async fn a_value_that_the_server_cuts_off_is_an_error(server: &MysqlServer) {
+    server.sql(
+        "CREATE TABLE back.long_values (id INT PRIMARY KEY, j JSON, t LONGTEXT, b LONGBLOB);
+         INSERT INTO back.long_values VALUES (1, CONCAT('[\"', REPEAT('a', 30000), '\"]'), REPEAT('t', 30000), REPEAT('b', 30000));
+         SET GLOBAL max_allowed_packet = 16384",
+    );
+    let mut read = reader(server).await;
+    let table = "back.long_values";
+    let form = form(&mut read, "back", "long_values").await;
+    let sql = format!("SELECT {} FROM {table}", form.select_list());
+    let mut rows = read.stream(&sql).await.unwrap();
+    while rows.next().await.unwrap().is_some() {}
+    drop(rows);
+    let sent = read.refuse_cut_values().await;
+    let fingerprinted = form.fingerprint(&mut read, table, None).await;
+    server.sql("SET GLOBAL max_allowed_packet = 67108864");
+    let mut roomy = reader(server).await;
+    let whole = form.fingerprint(&mut roomy, table, None).await.unwrap();
+    if server.flavour() == Flavour::Mysql {
+        for error in [sent.unwrap_err(), fingerprinted.unwrap_err()] {
+            assert!(error.hint().unwrap().contains("max_allowed_packet"), "{error}");
+        }
+    } else {
+        sent.unwrap();
+        assert_eq!(fingerprinted.unwrap(), whole);
+    }
+}
+
+/// What an administrator set for every session does not make an answer shorter, or end it.
+async fn settings_of_the_server_shorten_no_answer(server: &MysqlServer) {
+    let mysql = server.flavour() == Flavour::Mysql;
+    let time = if mysql {
+        "max_execution_time = 1"
+    } else {
+        "max_statement_time = 0.001"
+    };
+    server.sql(&format!(
+        "SET GLOBAL sql_select_limit = 1, GLOBAL max_join_size = 1, GLOBAL autocommit = 0, GLOBAL sql_safe_updates = 1, GLOBAL {time}"
+    ));
+    let mut read = reader(server).await;
+    let plenty = "SELECT a.COLUMN_NAME FROM information_schema.COLUMNS a, (SELECT 1 UNION SELECT 2) b";
+    let answer = read.query(plenty).await;
+    let written = read.execute("UPDATE back.marks SET id = 1 WHERE id + 0 = 2").await;
+    let settings = "max_join_size = DEFAULT, GLOBAL autocommit = 1, GLOBAL sql_safe_updates = 0, GLOBAL";
+    let time = if mysql {
+        "max_execution_time"
+    } else {
+        "max_statement_time"
+    };
+    server.sql(&format!(
+        "SET GLOBAL sql_select_limit = DEFAULT, GLOBAL {settings} {time} = 0"
+    ));
+    assert!(answer.unwrap().rows.len() > 1000);
+    written.unwrap();
     read.close().await;
 }
 

@@ -194,6 +194,8 @@ impl Reading<'_> {
                 give(self.out, self.file, chunk, self.cancel).await?;
             }
         }
+        drop(stream);
+        self.connection.refuse_cut_values().await?;
         Ok((count, last))
     }
 
