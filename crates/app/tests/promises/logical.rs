@@ -168,7 +168,7 @@ fn a_name_that_differs_by_case_is_in_the_way() {
     source.sql(&format!(
         "CREATE USER {USER} IDENTIFIED BY '{}'; GRANT {MARIADB_GRANTS} ON *.* TO {USER};
          CREATE DATABASE Shop; CREATE TABLE Shop.Orders (id INT PRIMARY KEY, Amount INT);
-         INSERT INTO Shop.Orders VALUES (1, 10), (2, 20), (3, 30)",
+         INSERT INTO Shop.Orders VALUES (1, 10), (2, 20), (3, 30); CREATE VIEW Shop.Amounts AS SELECT Amount FROM Shop.Orders",
         password()
     ));
     let mut site = Site::new(&source, "").init();
@@ -196,4 +196,7 @@ fn a_name_that_differs_by_case_is_in_the_way() {
     target.sql("DROP DATABASE shop");
     assert_eq!(site.json(&load, 0)["proof"]["rows"], 3);
     assert_eq!(target.value("SELECT SUM(Amount) FROM Shop.Orders"), "60");
+    target.sql("DROP DATABASE shop");
+    site.json(&["restore", "orders", "--to", &url], 0);
+    assert_eq!(target.value("SELECT SUM(Amount) FROM Shop.Amounts"), "60");
 }

@@ -48,12 +48,16 @@ pub fn creation_session(mariadb: bool) -> Vec<(String, bool)> {
         "SET NAMES utf8mb4",
         "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'",
         "SET SESSION time_zone = '+00:00'",
+        "SET SESSION TRANSACTION READ WRITE",
+        // MariaDB keeps the text of a view as it would show it, and cannot read some names without quotes.
+        "SET SESSION sql_quote_show_create = 1",
         "SET SESSION foreign_key_checks = 0",
         "SET SESSION unique_checks = 0",
     ];
     let may: &[&str] = if mariadb {
         &[
             "SET SESSION check_constraint_checks = 0",
+            "SET SESSION binlog_format = ROW",
             "SET SESSION system_versioning_alter_history = KEEP",
             "SET SESSION explicit_defaults_for_timestamp = 1",
             "SET SESSION innodb_strict_mode = 0",
@@ -108,7 +112,8 @@ impl Library {
 }
 
 impl View {
-    /// Fails where the view reads from a database or table that gets another name.
+    /// Fails where the view reads from a database or table that gets another name. One that differs only by case is what a server
+    /// makes of it that does not tell them apart, and finds again.
     pub fn statements(&self, naming: &Naming<'_>) -> Result<Vec<String>, MysqlError> {
         let database = (naming.database)(&self.database);
         let view = (naming.table)(&self.database, &self.name);
@@ -125,10 +130,11 @@ impl View {
             hint: "leave the view out, and create it again by hand from its text".to_owned(),
         };
         // In its own database alone the text names none.
-        if database != self.database && names(&self.database) {
+        let same = |one: &str, other: &str| one.to_lowercase() == other.to_lowercase();
+        if !same(&database, &self.database) && names(&self.database) {
             return Err(other(&format!("database \"{}\"", self.database)));
         }
-        if view != (database.clone(), self.name.clone()) {
+        if !same(&view.0, &database) || !same(&view.1, &self.name) {
             return Err(other("itself"));
         }
         for name in all
@@ -136,7 +142,7 @@ impl View {
             .filter(|token| token.kind == Kind::Name)
             .filter_map(super::sql_text::Token::name)
         {
-            if (naming.table)(&self.database, &name).1 != name {
+            if !same(&(naming.table)(&self.database, &name).1, &name) {
                 return Err(other(&format!("table \"{name}\"")));
             }
         }

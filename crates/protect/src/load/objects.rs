@@ -59,7 +59,7 @@ impl Making<'_> {
         for (_, table) in plan.chosen() {
             let (database, name) = names.table(&table.database, &table.name);
             if let Some(sql) = table.statements(&naming)?.foreign_keys
-                && !self.ours.contains(&thing(FOREIGN_KEYS, &database, &name))
+                && !self.is_ours(&thing(FOREIGN_KEYS, &database, &name))
             {
                 let made = run(self.control, &[sql]).await;
                 self.note(|| format!("foreign keys of {}.{}", table.database, table.name), made)?;
@@ -102,11 +102,15 @@ impl Making<'_> {
         Ok(())
     }
 
+    fn is_ours(&self, it: &Thing) -> bool {
+        self.ours.contains(&standing::folded(self.plan.case, it.clone()))
+    }
+
     /// Makes one thing. What its statements set on the way, such as the database's collation, is set back also where it is there
     /// already or cannot be made.
     async fn object(&mut self, it: &Thing, statements: &[String]) -> std::result::Result<(), MysqlError> {
         let mut made = Ok(());
-        let mut may_create = !self.ours.contains(it);
+        let mut may_create = !self.is_ours(it);
         for sql in statements {
             if sql.starts_with("CREATE") && !may_create {
                 continue;
@@ -170,7 +174,7 @@ impl Making<'_> {
         let kinds = [AccountKind::User, AccountKind::Role];
         for (account, sql) in self.plan.record.schema.account_statements(&kinds) {
             let key = (&account.user, &account.host);
-            let made_before = sql == account.create && self.ours.contains(&thing(ACCOUNT, key.0, key.1));
+            let made_before = sql == account.create && self.is_ours(&thing(ACCOUNT, key.0, key.1));
             if made_before || there.contains(&key) {
                 continue;
             }

@@ -26,6 +26,15 @@ pub(super) fn thing(kind: &str, of: &str, name: &str) -> Thing {
     (kind.to_owned(), of.to_owned(), name.to_owned())
 }
 
+/// As the target compares its names.
+pub(super) fn folded(case: NameCase, (kind, of, name): Thing) -> Thing {
+    match kind.as_str() {
+        ACCOUNT => (kind, of, name),
+        VIEW | FOREIGN_KEYS => (kind, case.fold(&of), case.fold(&name)),
+        _ => (kind, case.fold(&of), name),
+    }
+}
+
 /// Of the plan's databases, and all accounts that this account may see.
 pub(super) async fn read(connection: &mut Connection, plan: &LoadPlan) -> Result<BTreeSet<Thing>> {
     let schema = &plan.record.schema;
@@ -35,7 +44,7 @@ pub(super) async fn read(connection: &mut Connection, plan: &LoadPlan) -> Result
         .map(|(_, table)| names.table(&table.database, &table.name).0)
         .collect();
     if plan.is_whole() {
-        databases.extend(schema.databases.iter().map(|database| database.name.clone()));
+        databases.extend(schema.databases.iter().map(|database| plan.case.fold(&database.name)));
     }
     let list: Vec<String> = databases.iter().map(|name| quote_text(name)).collect();
     let mut there = BTreeSet::new();
@@ -87,7 +96,7 @@ pub(super) async fn read(connection: &mut Connection, plan: &LoadPlan) -> Result
         Err(error @ MysqlError::Server { .. }) => tracing::debug!(%error, "accounts cannot be seen"),
         Err(error) => return Err(error.into()),
     }
-    Ok(there)
+    Ok(there.into_iter().map(|it| folded(plan.case, it)).collect())
 }
 
 fn add(there: &mut BTreeSet<Thing>, rows: ballast_mysql::Rows) {
