@@ -40,6 +40,8 @@ use crate::restore::{Expected, Reached};
 const LOADERS: usize = 4;
 /// One whose machine vanished holds its rows for this long at most; one that waits for the repository is not silent for so long.
 const LOADER_SILENCE_MAX_SECONDS: u32 = 900;
+/// The connection that makes tables and objects has nothing to do while rows are loaded, and holds nothing meanwhile.
+const CONTROL_SILENCE_MAX_SECONDS: u32 = 604_800;
 
 /// What a load came to.
 #[derive(Debug, serde::Serialize)]
@@ -143,7 +145,7 @@ fn unfinished(error: ProtectError, remembers: bool) -> ProtectError {
     const GO_ON: &str = "then type the same again: it goes on where this stopped";
     match error.hint_text() {
         Some(hint) if remembers => {
-            let hint = format!("{hint}; {GO_ON}");
+            let hint = format!("{}; {GO_ON}", hint.trim_end_matches(';'));
             error.hint(hint)
         }
         None if remembers => error.hint("the load is not finished; type the same again: it goes on where this stopped"),
@@ -172,6 +174,9 @@ fn differing(plan: &LoadPlan, proof: &Proof) -> ProtectError {
 async fn session(context: &Context, plan: &LoadPlan) -> Result<Connection> {
     let mut connection = Connection::open_for_load(&plan.address, &context.cancel).await?;
     prepare(&mut connection, plan).await?;
+    connection
+        .execute(&format!("SET SESSION wait_timeout = {CONTROL_SILENCE_MAX_SECONDS}"))
+        .await?;
     Ok(connection)
 }
 

@@ -15,8 +15,10 @@ use self::names::{names, refuse_taken};
 use crate::catalog::{BackupSummary, list};
 use crate::context::Context;
 use crate::error::{ProtectError, Result};
-use crate::load::book::Book;
-use crate::load::resume::{GoesOn, Present, cannot_go_on, choice, going_on, is_in_the_way, refuse_own_name};
+use crate::load::book::{Book, Stage};
+use crate::load::resume::{
+    GoesOn, Present, cannot_go_on, choice, going_on, is_in_the_way, is_our_sequence, refuse_own_name,
+};
 use crate::load::{Names, RowSource};
 use crate::mysql::lease::{Alone, Lease};
 use crate::mysql::logical::record::LogicalRecord;
@@ -309,14 +311,15 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
         let there = names.iter().filter(|(_, to)| present.contains_key(to));
         taken.extend(there.map(|(_, to)| dotted(to)));
     }
-    if book.is_none() && request.is_whole() {
-        let sequences = record.schema.sequences.iter();
-        let names = sequences.map(|sequence| case.of((sequence.database.clone(), sequence.name.clone())));
-        taken.extend(
-            names
-                .filter(|name| present.contains_key(name))
-                .map(|name| dotted(&name)),
-        );
+    if book.as_ref().is_none_or(|book| book.stage == Stage::Tables) && request.is_whole() {
+        for sequence in &record.schema.sequences {
+            let name = case.of((sequence.database.clone(), sequence.name.clone()));
+            if let Some(there) = present.get(&name)
+                && (book.is_none() || !is_our_sequence(&mut connection, &name, there, sequence).await?)
+            {
+                taken.push(dotted(&name));
+            }
+        }
     }
     connection.close().await;
     let replaces = refuse_taken(taken, request.replace)?;

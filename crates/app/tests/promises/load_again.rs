@@ -448,7 +448,7 @@ fn a_damaged_chunk_stops_a_load_and_is_named() {
 fn rows_load_where_local_files_are_forbidden() {
     for flavour in [Flavour::Mysql, Flavour::Mariadb] {
         let mut story = Story::new(flavour);
-        let target = story.target(&["--local-infile=OFF", "--max-allowed-packet=1M"]);
+        let target = story.target(&["--local-infile=OFF", "--max-allowed-packet=1M", "--wait-timeout=1"]);
         let url = target.url("loader");
         let running = story.spawn(&url);
         until_rows(&target, 1);

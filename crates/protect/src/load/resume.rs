@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ballast_mysql::{Connection, quote_table};
+use ballast_mysql::{Connection, Sequence, quote_table};
 
 use super::book::{Book, DATABASE, GIVE_UP, TableState};
 use crate::error::{ProtectError, Result};
@@ -11,6 +11,8 @@ use crate::load_plan::{NameCase, Rename, TableName};
 use crate::mysql::logical::is_transactional;
 use crate::pattern::{TablePattern, written};
 use crate::restore_plan::{RestoreRequest, RestoreTarget};
+
+const SEQUENCE: &str = "SEQUENCE";
 
 /// What has the name of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +43,7 @@ impl Present {
     }
 
     pub(crate) fn is_table(&self) -> bool {
-        !self.is_view() && self.kind != "SEQUENCE"
+        !self.is_view() && self.kind != SEQUENCE
     }
 
     pub(crate) fn is_view(&self) -> bool {
@@ -56,7 +58,7 @@ impl Present {
     /// The statement that takes it away.
     pub(crate) fn drop_sql(&self, name: &TableName) -> String {
         let kind = match self.kind.as_str() {
-            "SEQUENCE" => "SEQUENCE",
+            SEQUENCE => SEQUENCE,
             _ if self.is_view() => "VIEW",
             _ => "TABLE",
         };
@@ -173,6 +175,26 @@ pub(crate) async fn is_in_the_way(
         }
         Some(_) => false,
     })
+}
+
+/// Whether a sequence may be what an earlier run of this load made: it was never used, or stands where it is to stand. There is
+/// nothing in it then that making it again would not bring back.
+pub(crate) async fn is_our_sequence(
+    connection: &mut Connection,
+    name: &TableName,
+    present: &Present,
+    sequence: &Sequence,
+) -> Result<bool> {
+    if present.kind != SEQUENCE {
+        return Ok(false);
+    }
+    let place = quote_table(&name.0, &name.1);
+    let (next, round) = (&sequence.next, &sequence.round);
+    let sql = format!(
+        "SELECT 1 FROM {place} WHERE (next_not_cached_value = start_value AND cycle_count = 0) \
+         OR (next_not_cached_value = {next} AND cycle_count = {round})"
+    );
+    Ok(connection.value(&sql).await?.is_some())
 }
 
 #[cfg(test)]
