@@ -123,6 +123,9 @@ pub(crate) fn going_on(request: &RestoreRequest, book: Option<&Book>) -> Result<
         });
     }
     let url = match &request.target {
+        RestoreTarget::Server(url) if url.chars().all(|c| c.is_ascii_alphanumeric() || "/:.@-_%".contains(c)) => {
+            url.clone()
+        }
         RestoreTarget::Server(url) => in_shell(url),
         RestoreTarget::DataDir(_) => "TARGET".to_owned(),
     };
