@@ -108,6 +108,9 @@ pub struct ThrowawayOptions {
     pub stop_wait: Duration,
     /// It will take in a log as a replica.
     pub replay: Option<ReplayOptions>,
+    /// MySQL makes the keys and certificates that are not in the directory, as any server does at its first start there; else
+    /// nothing is made.
+    pub make_keys: bool,
 }
 
 /// What a server needs that takes in a log, and only as long as it does.
@@ -130,6 +133,7 @@ impl ThrowawayOptions {
             start_wait: Duration::from_secs(3600),
             stop_wait: Duration::from_secs(600),
             replay: None,
+            make_keys: false,
         }
     }
 }
@@ -282,8 +286,10 @@ fn arguments(binary: &ServerBinary, options: &ThrowawayOptions, scratch: &Scratc
     } else {
         let numeric = binary.version.numeric();
         arguments.push("--mysqlx=OFF".to_owned());
-        // Nobody logs in over a network: no certificate and no key are needed, and making them takes longer than the rest.
-        arguments.extend(NO_KEYS.iter().map(|argument| (*argument).to_owned()));
+        // Nobody logs in over a network: no certificate and no key are needed here.
+        if !options.make_keys {
+            arguments.extend(NO_KEYS.iter().map(|argument| (*argument).to_owned()));
+        }
         // Its threads for native I/O notice the end only after half a second of having nothing to do.
         arguments.push("--innodb-use-native-aio=OFF".to_owned());
         // The usual one is made of 64 MiB of fresh memory. It grows where one change needs more.

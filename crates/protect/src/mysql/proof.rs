@@ -133,7 +133,13 @@ pub(crate) async fn recover(
     if outside.exists() {
         settings.insert("innodb_directories".to_owned(), outside.display().to_string());
     }
-    let server = ThrowawayServer::start(&plan.binary, options(directory, settings), &context.cancel).await?;
+    let options = ThrowawayOptions {
+        // InnoDB's master thread ends a second after it began and not before, so that a stop waits for it; what the next server
+        // would do first is done meanwhile.
+        make_keys: stay == Stay::Kept,
+        ..options(directory, settings)
+    };
+    let server = ThrowawayServer::start(&plan.binary, options, &context.cancel).await?;
     let position = reached(context, server.address(), directory).await?;
     let position_equal = plan
         .backup
