@@ -2,6 +2,7 @@
 //! data directory; it moves to its place only after the proof, and it is taken away when anything fails.
 
 mod from_rows;
+mod open_files;
 mod place;
 pub(crate) mod private;
 mod unpack;
@@ -18,6 +19,7 @@ use ballast_mysql::{DirectoryLayout, FileKind, FilePath, Flavour, LayoutFile};
 use ballast_repository::{BackupId, BackupReader};
 use jiff::Timestamp;
 
+use self::open_files::OpenFiles;
 use self::place::{Place, failed, private_dir, sync_tree};
 use crate::context::{Context, StepTime};
 use crate::error::{ErrorKind, ProtectError, Result};
@@ -241,14 +243,8 @@ async fn download(context: &Context, plan: &RestorePlan, place: &Place) -> Resul
     }
     let total = manifest.files.iter().take(paths.len()).map(|file| file.size).sum();
     let numbers: Vec<usize> = (0..paths.len()).collect();
-    let write = move |file: usize, offset: u64, bytes: &[u8]| {
-        let path = paths.get(file).ok_or(std::io::ErrorKind::NotFound)?;
-        // Opened anew each time: there may be more files than a process may hold open.
-        std::fs::OpenOptions::new()
-            .write(true)
-            .open(path)?
-            .write_all_at(bytes, offset)
-    };
+    let files = OpenFiles::new(paths);
+    let write = move |file: usize, offset: u64, bytes: &[u8]| files.get(file)?.write_all_at(bytes, offset);
     let (observer, done) = (Arc::clone(&context.observer), AtomicU64::new(0));
     let progress = move |bytes| {
         let done_bytes = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
