@@ -33,7 +33,7 @@ pub use observer::{Event, Observer, Progress};
 pub use pattern::{PatternError, TablePattern};
 pub use position::Position;
 pub use restore::{RestoreOutcome, restore};
-pub use restore_plan::{RestorePlan, RestoreRequest, RestoreTarget, plan_restore};
+pub use restore_plan::{RestorePlan, RestoreRequest, RestoreTarget, plan_restore, probe_early};
 pub use settings::{Engine, KeyMaterial, Limit, RepositorySettings, SourceKind, SourceSettings, ToolPlaces};
 pub use status::{SourceStatus, status};
 pub use vault::{InitOutcome, LostRepository, Vault};

@@ -10,6 +10,7 @@ use ballast_base::Secret;
 use ballast_mysql::{BackupTool, ServerAddress, ServerBinary};
 use ballast_repository::{BackupId, Repository};
 
+pub use self::programs::probe_early;
 use self::programs::{binary, donor, tool};
 use self::target::{free_bytes, look, refuse_repository};
 use crate::catalog::{BackupState, BackupSummary, list};
@@ -45,6 +46,8 @@ pub struct RestoreRequest {
     pub mysqld: Option<PathBuf>,
     /// The same for a copy of MariaDB.
     pub mariadbd: Option<PathBuf>,
+    /// A server program that was asked already.
+    pub probed: Option<ServerBinary>,
     /// The tool that unpacks what a tool has backed up.
     pub tools: ToolPlaces,
     /// These tables and no others; empty means all.

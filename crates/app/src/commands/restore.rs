@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ballast_base::{Secret, format_duration};
+use ballast_base::{Secret, format_duration, spawn};
 use ballast_protect::{
     LoadOutcome, RestoreOutcome, RestoreRequest, RestoreTarget, TablePattern, ToolPlaces, Vault, load, plan_load,
-    plan_restore, restore,
+    plan_restore, probe_early, restore,
 };
 
 use super::{Result, Run};
@@ -21,7 +21,7 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
         config.repository(name)?;
     }
     let target: RestoreTarget = args.to.parse()?;
-    let request = RestoreRequest {
+    let mut request = RestoreRequest {
         target_password: target_password(run, &config, &args).await?,
         only: patterns(&args.only)?,
         rename: args
@@ -48,8 +48,14 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
         replace: args.replace,
         mariadbd: mariadb(args.mysqld.clone())?,
         mysqld: server(args.mysqld)?,
+        probed: None,
         scratch: scratch(args.scratch),
     };
+    // A passphrase takes its time, and so does a server program that says what it is.
+    let (program, cancel) = (request.mysqld.clone(), run.context.cancel.clone());
+    let probe = spawn("ask server program", async move {
+        probe_early(program.as_deref(), &cancel).await
+    });
     let vault = match &args.from_repository {
         Some(name) => run.open_only(&config, name).await?,
         None => run.open_some(&config).await?,
@@ -57,6 +63,7 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
     if matches!(request.target, RestoreTarget::Server(_)) {
         return load_rows(run, &vault, &request, args.dry_run).await;
     }
+    request.probed = probe.join().await.unwrap_or_default();
     let plan = plan_restore(&run.context, &vault, &request).await?;
     tell(run, &plan, &plan.lines(), args.dry_run)?;
     if args.dry_run {

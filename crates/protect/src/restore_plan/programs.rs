@@ -1,5 +1,8 @@
 //! The programs of the source's maker that a restore runs: the server that recovers and proves, and the backup tool's own.
 
+use std::path::Path;
+
+use ballast_base::Cancel;
 use ballast_mysql::{BackupTool, Flavour, ServerBinary, ServerVersion};
 use ballast_repository::{BackupId, Repository};
 
@@ -21,6 +24,11 @@ pub(super) async fn donor(context: &Context, from: &Repository, backup: &BackupS
     })
 }
 
+/// Asks a server program what it is, while something else is waited for. What goes wrong is told when the plan asks again.
+pub async fn probe_early(path: Option<&Path>, cancel: &Cancel) -> Option<ServerBinary> {
+    ServerBinary::probe(path?, cancel).await.ok()
+}
+
 /// The server program; for files it must be of the donor's release series, for rows any MySQL will do.
 pub(super) async fn binary(
     context: &Context,
@@ -38,7 +46,10 @@ pub(super) async fn binary(
             "install the server in the source's series, or name one with --mysqld PATH or {variable}"
         )));
     };
-    let binary = ServerBinary::probe(path, &context.cancel).await?;
+    let binary = match request.probed.as_ref().filter(|probed| probed.path == *path) {
+        Some(probed) => probed.clone(),
+        None => ServerBinary::probe(path, &context.cancel).await?,
+    };
     if rows && binary.version.flavour != Flavour::MariaDb {
         return Ok(binary);
     }
