@@ -34,6 +34,7 @@ use crate::error::{ErrorKind, ProtectError, Result};
 use crate::load_plan::{LoadPlan, TableName};
 use crate::mysql::logical::record::TableRows;
 use crate::mysql::proof::Proof;
+use crate::replay::Replayed;
 use crate::restore::{Expected, Reached};
 
 /// Connections that load.
@@ -59,6 +60,9 @@ pub struct LoadOutcome {
     pub tables_read_back: u64,
     /// What became something else on a target of another flavour or version.
     pub changes: Vec<Change>,
+    /// What of the log was replayed on top of the backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<Replayed>,
     /// What was not carried over and objects that could not be made, and why.
     pub left_out: Vec<String>,
     pub steps: Vec<StepTime>,
@@ -134,6 +138,7 @@ pub(crate) async fn carry_out(context: &Context, mut plan: LoadPlan, mut steps: 
         rows_kept,
         tables_read_back,
         changes: plan.changes.clone(),
+        replayed: None,
         left_out,
         steps,
         seconds,

@@ -27,6 +27,7 @@ use crate::mysql::external;
 use crate::mysql::proof::{self, Proof, Proved};
 use crate::mysql::record::PhysicalRecord;
 use crate::position::Position;
+use crate::replay::Replayed;
 use crate::restore_plan::RestorePlan;
 
 /// Undo and system tablespaces that lay outside the donor's data directory come to lie in this folder inside the copy; the server
@@ -44,6 +45,9 @@ pub struct RestoreOutcome {
     pub reached: Reached,
     pub expected: Expected,
     pub proof: Proof,
+    /// What of the log was replayed on top of the backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<Replayed>,
     /// Objects of a logical backup that could not be made, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
@@ -96,7 +100,7 @@ async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Resu
         let reached = steps.run("prepare", unpack::prepare(context, tool, place)).await?;
         early.all_there();
         let prove = external::proof::prove(context, plan, &record, &place.unfinished, reached);
-        (steps.run("prove", prove).await?, record.settings)
+        (Box::pin(steps.run("prove", prove)).await?, record.settings)
     } else {
         let record = steps.run("download", download(context, plan, place)).await?;
         early.all_there();
@@ -115,12 +119,13 @@ async fn carry_out(context: &Context, plan: &RestorePlan, place: &Place) -> Resu
         target: plan.target.clone(),
         reached: Reached {
             position: proved.position,
-            at: plan.backup.snapshot_at,
+            at: plan.moment(),
         },
         expected: Expected {
-            position: plan.backup.position.clone(),
+            position: plan.expected(),
         },
         proof: proved.proof,
+        replayed: proved.replayed,
         left_out: Vec::new(),
         start_command: start_command(plan, &settings, &place.outside),
         ownership: ownership(plan, &place.outside),
@@ -144,6 +149,7 @@ async fn carry_out_rows(context: &Context, plan: &RestorePlan, place: &Place) ->
         reached: filled.load.reached,
         expected: filled.load.expected,
         proof: filled.load.proof,
+        replayed: filled.replayed,
         left_out: filled.load.left_out,
         start_command: start_command(plan, &filled.settings, &place.outside),
         ownership: ownership(plan, &place.outside),
@@ -196,12 +202,7 @@ impl WriteOut {
 fn unproved(plan: &RestorePlan, proved: &Proved) -> ProtectError {
     let mut problems = proved.proof.tables_differing.clone();
     if proved.proof.position_equal == Some(false) {
-        let expected = plan
-            .backup
-            .position
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let expected = plan.expected().map(|position| position.to_string()).unwrap_or_default();
         problems.insert(
             0,
             format!("position {} was expected and {} was reached", expected, proved.position),

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use ballast_base::Secret;
 use ballast_mysql::{BackupTool, ServerAddress, ServerBinary};
 use ballast_repository::{BackupId, Repository};
+use jiff::Timestamp;
 
 pub use self::programs::probe_early;
 use self::programs::{binary, donor, tool};
@@ -19,6 +20,8 @@ use crate::error::{ErrorKind, ProtectError, Result};
 use crate::load_plan::Rename;
 use crate::mysql::logical::record::LogicalRecord;
 use crate::pattern::TablePattern;
+use crate::position::Position;
+use crate::replay::ReplayPlan;
 use crate::restore::private;
 use crate::settings::{Engine, ToolPlaces};
 use crate::vault::Vault;
@@ -111,6 +114,9 @@ pub struct RestorePlan {
     pub(crate) tool: Option<BackupTool>,
     #[serde(skip)]
     pub(crate) from: Repository,
+    /// What of the log is replayed on top of the backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayPlan>,
 }
 
 impl RestorePlan {
@@ -149,10 +155,27 @@ impl RestorePlan {
             let text = format!("{} ({})", tool.path.display(), tool.version);
             lines.push(("prepared by".to_owned(), text));
         }
+        if let Some(replay) = &self.replay {
+            lines.extend(replay.lines());
+        }
         if !self.replaces.is_empty() {
             lines.push(("removes".to_owned(), self.replaces.join(", ")));
         }
         lines
+    }
+}
+
+impl RestorePlan {
+    /// Where the copy is to stand in the end.
+    pub(crate) fn expected(&self) -> Option<Position> {
+        let replay = self.replay.as_ref().map(ReplayPlan::position);
+        replay.or_else(|| self.backup.position.clone())
+    }
+
+    /// The moment that is restored: of the last transaction, if the log is replayed.
+    pub(crate) fn moment(&self) -> Option<Timestamp> {
+        let last = self.replay.as_ref().and_then(|replay| replay.last_kept.as_ref());
+        last.map(|last| last.committed_at).or(self.backup.snapshot_at)
     }
 }
 
@@ -266,6 +289,7 @@ async fn plan_files(
         binary,
         tool,
         from,
+        replay: None,
     })
 }
 

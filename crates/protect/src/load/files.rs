@@ -28,6 +28,15 @@ pub(super) async fn load(
         Ok(()) => Box::pin(carry_out(context, plan, steps)).await,
         Err(error) => Err(error),
     };
+    let loaded = loaded.map(|mut outcome| {
+        if copy.replayed.is_some() {
+            outcome.reached.position = files.expected().unwrap_or_default();
+            outcome.reached.at = files.moment();
+            outcome.expected.position = files.expected();
+        }
+        outcome.replayed.clone_from(&copy.replayed);
+        outcome
+    });
     copy.discard(context).await;
     loaded
 }

@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::error::{ProtectError, Result};
 use crate::load::{Stay, put_back};
 use crate::position::Position;
+use crate::replay::{Replayed, replay_options, take_on};
 use crate::restore_plan::RestorePlan;
 
 /// Recovery reads the redo log, which is bounded; a slow disk may need its time.
@@ -54,6 +55,7 @@ pub(crate) struct Proved {
     pub(crate) proof: Proof,
     /// Where the recovered copy stands, by its own word.
     pub(crate) position: Position,
+    pub(crate) replayed: Option<Replayed>,
 }
 
 /// A private server that recovered a directory, and what it says of itself.
@@ -74,18 +76,17 @@ pub(crate) async fn prove(
     outside: &Path,
 ) -> Result<Proved> {
     let Recovered {
-        server,
-        position,
-        position_equal,
-        tables: found,
+        mut server,
+        mut position,
+        mut position_equal,
+        tables: mut found,
     } = recover(context, plan, record, directory, outside, Stay::Kept).await?;
-    let (rows, mut differing) = count(context, server.address(), &found).await?;
-    differing.extend(
-        record
-            .tables
-            .difference(&found)
-            .map(|(schema, table)| format!("table {schema}.{table} is missing")),
-    );
+    let tables_found = record.tables.intersection(&found).count() as u64;
+    let mut differing: Vec<String> = record
+        .tables
+        .difference(&found)
+        .map(|(schema, table)| format!("table {schema}.{table} is missing"))
+        .collect();
     if record.tables_exact {
         differing.extend(
             found
@@ -93,16 +94,41 @@ pub(crate) async fn prove(
                 .map(|(schema, table)| format!("table {schema}.{table} was not there")),
         );
     }
+    let mut replayed = None;
+    // Nothing is built on what is not what was backed up.
+    if let Some(replay) = plan.replay.as_ref().filter(|_| position_equal && differing.is_empty()) {
+        let again = options(directory, settings(record, outside));
+        let (taken_on, what) = take_on(context, plan, replay, server, again).await?;
+        (server, replayed) = (taken_on, Some(what));
+        position = reached(context, server.address(), directory).await?;
+        (position.file, position.offset) = (None, None);
+        position_equal = agree(&replay.position(), &position);
+        found = tables_of(context, &server).await?;
+    }
+    let (rows, unreadable) = count(context, server.address(), &found).await?;
+    differing.extend(unreadable);
     server.stop().await?;
     forget_recovery(directory)?;
     let proof = Proof {
         position_equal: Some(position_equal),
         tables_expected: record.tables.len() as u64,
-        tables_found: record.tables.intersection(&found).count() as u64,
+        tables_found,
         tables_differing: differing,
         rows,
     };
-    Ok(Proved { proof, position })
+    Ok(Proved {
+        proof,
+        position,
+        replayed,
+    })
+}
+
+/// The user's tables on a private server.
+pub(crate) async fn tables_of(context: &Context, server: &ThrowawayServer) -> Result<BTreeSet<(String, String)>> {
+    let mut connection = Connection::open(server.address(), &context.cancel).await?;
+    let tables = read_tables(&mut connection).await?;
+    connection.close().await;
+    Ok(tables)
 }
 
 /// How a private server is started on a copy.
@@ -116,6 +142,19 @@ pub(crate) fn options(directory: &Path, settings: BTreeMap<String, String>) -> T
     }
 }
 
+/// What the copy's server is started with.
+pub(crate) fn settings(record: &PhysicalRecord, outside: &Path) -> BTreeMap<String, String> {
+    let mut settings = record.settings.clone();
+    // As the donor's, so that neither this server nor the next one has to make the log anew; but not at the price of a disk.
+    settings.retain(|name, value| {
+        name != REDO_CAPACITY || value.parse().is_ok_and(|bytes: u64| bytes <= REDO_CAPACITY_BYTES_MAX)
+    });
+    if outside.exists() {
+        settings.insert("innodb_directories".to_owned(), outside.display().to_string());
+    }
+    settings
+}
+
 /// Starts a private server on a directory, compares its position with the record, and puts in what is not in files.
 pub(crate) async fn recover(
     context: &Context,
@@ -125,19 +164,12 @@ pub(crate) async fn recover(
     outside: &Path,
     stay: Stay,
 ) -> Result<Recovered> {
-    let mut settings = record.settings.clone();
-    // As the donor's, so that neither this server nor the next one has to make the log anew; but not at the price of a disk.
-    settings.retain(|name, value| {
-        name != REDO_CAPACITY || value.parse().is_ok_and(|bytes: u64| bytes <= REDO_CAPACITY_BYTES_MAX)
-    });
-    if outside.exists() {
-        settings.insert("innodb_directories".to_owned(), outside.display().to_string());
-    }
     let options = ThrowawayOptions {
         // InnoDB's master thread ends a second after it began and not before, so that a stop waits for it; what the next server
         // would do first is done meanwhile.
         make_keys: stay == Stay::Kept,
-        ..options(directory, settings)
+        replay: plan.replay.as_ref().map(|_| replay_options()),
+        ..options(directory, settings(record, outside))
     };
     let server = ThrowawayServer::start(&plan.binary, options, &context.cancel).await?;
     let position = reached(context, server.address(), directory).await?;
@@ -149,9 +181,7 @@ pub(crate) async fn recover(
     if let Some(beside) = record.beside.clone().filter(|_| position_equal) {
         put_back(context, plan, beside, server.address(), stay).await?;
     }
-    let mut connection = Connection::open(server.address(), &context.cancel).await?;
-    let tables = read_tables(&mut connection).await?;
-    connection.close().await;
+    let tables = tables_of(context, &server).await?;
     Ok(Recovered {
         server,
         position,

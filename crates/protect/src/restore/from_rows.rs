@@ -19,6 +19,7 @@ use crate::load::{LoadOutcome, carry_out};
 use crate::load_plan::LoadPlan;
 use crate::load_plan::carry::{self, carry};
 use crate::mysql::logical::record::LogicalRecord;
+use crate::replay::{Replayed, Replica, replay_options};
 use crate::restore_plan::RestorePlan;
 
 /// In the unfinished folder while it is made: the server wants an empty one.
@@ -33,6 +34,7 @@ const STOP_WAIT_MAX: Duration = Duration::from_secs(1800);
 /// What came of it, and the settings a server needs to open it.
 pub(super) struct Filled {
     pub(super) load: LoadOutcome,
+    pub(super) replayed: Option<Replayed>,
     pub(super) settings: BTreeMap<String, String>,
 }
 
@@ -64,6 +66,7 @@ pub(super) async fn fill(context: &Context, plan: &RestorePlan, place: &Place) -
         settings: settings.clone(),
         run_as: rustix::process::geteuid().is_root().then(|| "root".to_owned()),
         stop_wait: STOP_WAIT_MAX,
+        replay: plan.replay.as_ref().map(|_| replay_options()),
         ..ThrowawayOptions::new(place.unfinished.clone())
     };
     let server = ThrowawayServer::start(&plan.binary, options, &context.cancel).await?;
@@ -88,14 +91,31 @@ pub(super) async fn fill(context: &Context, plan: &RestorePlan, place: &Place) -
         ErrorKind::Interrupted => error,
         _ => error.hint("nothing is left of it; restore again, or another backup with --backup ID"),
     })?;
+    // As long as root has no password.
+    let replica = match &plan.replay {
+        Some(replay) => Some((replay, Replica::open(context, &server, &plan.binary.version).await?)),
+        None => None,
+    };
     make_root(&mut root, &mut control, &administrators, &mut load.left_out).await?;
     load.proof.position_equal = reach(&mut control, plan).await?;
+    let mut replayed = None;
+    if let Some((replay, replica)) = replica {
+        replayed = Some(Box::pin(crate::replay::replay(context, &plan.from, replay, &replica)).await?);
+        replica.close().await;
+        load.reached.position = replay.position();
+        load.reached.at = plan.moment();
+        load.expected.position = plan.expected();
+    }
     control.execute("ALTER INSTANCE ENABLE INNODB REDO_LOG").await?;
     for connection in [control, root] {
         connection.close().await;
     }
     server.stop().await?;
-    Ok(Filled { load, settings })
+    Ok(Filled {
+        load,
+        replayed,
+        settings,
+    })
 }
 
 /// `root` as it was. The fresh one becomes that. Its rights are given by a session of its own: only a root that is there can

@@ -19,6 +19,7 @@ use crate::load::Stay;
 use crate::mysql::leftover::end_servers;
 use crate::mysql::proof::{self, Recovered};
 use crate::mysql::record::PhysicalRecord;
+use crate::replay::{Replayed, take_on};
 use crate::restore_plan::{RestorePlan, UNFINISHED};
 
 const PREFIX: &str = "ballast-restore-";
@@ -40,6 +41,7 @@ pub(crate) struct PrivateCopy {
     // Dropped in this order: the server goes before its files.
     pub(crate) server: ThrowawayServer,
     pub(crate) tables: BTreeSet<(String, String)>,
+    pub(crate) replayed: Option<Replayed>,
     _place: Place,
     folder: Folder,
 }
@@ -53,9 +55,18 @@ impl PrivateCopy {
         let recover = proof::recover(context, plan, &record, &place.unfinished, &place.outside, Stay::ReadNow);
         let recovered = steps.run("recover", Box::pin(recover)).await?;
         check(plan, &record, &recovered)?;
+        let (mut server, mut tables, mut replayed) = (recovered.server, recovered.tables, None);
+        if let Some(replay) = &plan.replay {
+            let again = proof::options(&place.unfinished, proof::settings(&record, &place.outside));
+            let taking = Box::pin(take_on(context, plan, replay, server, again));
+            let (taken_on, what) = steps.run("replay", taking).await?;
+            (server, replayed) = (taken_on, Some(what));
+            tables = proof::tables_of(context, &server).await?;
+        }
         Ok(Self {
-            server: recovered.server,
-            tables: recovered.tables,
+            server,
+            tables,
+            replayed,
             _place: place,
             folder,
         })

@@ -3,9 +3,10 @@
 //! Where it stands is known by half: InnoDB keeps the place of its own last transaction. It must not be behind the recorded position,
 //! and often is that very place; if it is before, what is between was of other engines or changed definitions.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use ballast_mysql::{Connection, ThrowawayServer};
+use ballast_mysql::{Connection, ThrowawayOptions, ThrowawayServer};
 
 use super::record::ExternalRecord;
 use super::tables::Tables;
@@ -13,6 +14,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::mysql::proof::{Proof, Proved, count, options};
 use crate::position::Position;
+use crate::replay::{replay_options, take_on};
 use crate::restore_plan::RestorePlan;
 
 pub(crate) async fn prove(
@@ -22,35 +24,61 @@ pub(crate) async fn prove(
     directory: &Path,
     reached: Option<(String, u64)>,
 ) -> Result<Proved> {
-    let options = options(directory, record.settings.clone());
-    let server = ThrowawayServer::start(&plan.binary, options, &context.cancel).await?;
-    let mut connection = Connection::open(server.address(), &context.cancel).await?;
-    let found = Tables::of_connection(&mut connection).await?.names();
-    connection.close().await;
-    let (rows, mut differing) = count(context, server.address(), &found).await?;
+    let starts = ThrowawayOptions {
+        replay: plan.replay.as_ref().map(|_| replay_options()),
+        ..options(directory, record.settings.clone())
+    };
+    let mut server = ThrowawayServer::start(&plan.binary, starts, &context.cancel).await?;
+    let mut found = tables_of(context, &server).await?;
+    let tables_found = record.tables.intersection(&found).count() as u64;
     let missing = record.tables.difference(&found);
-    differing.extend(missing.map(|(schema, table)| format!("table {schema}.{table} is missing")));
+    let mut differing: Vec<_> = missing
+        .map(|(schema, table)| format!("table {schema}.{table} is missing"))
+        .collect();
     if record.tables_exact {
         let more = found.difference(&record.tables);
         differing.extend(more.map(|(schema, table)| format!("table {schema}.{table} was not there")));
     }
-    server.stop().await?;
     let recorded = plan.backup.position.clone().unwrap_or_default();
-    let (position, position_equal) = compare(&recorded, reached);
+    let (mut position, mut position_equal) = compare(&recorded, reached);
     if position_equal.is_none() && recorded.file.is_some() {
         context.note(
             "the last changes before the recorded position were of other engines than InnoDB, or of definitions: \
              that they are in the copy is the tool's word",
         );
     }
+    let mut replayed = None;
+    let as_recorded = position_equal != Some(false) && differing.is_empty();
+    if let Some(replay) = plan.replay.as_ref().filter(|_| as_recorded) {
+        let again = options(directory, record.settings.clone());
+        let (taken_on, what) = take_on(context, plan, replay, server, again).await?;
+        (server, replayed) = (taken_on, Some(what));
+        // The replay ends only where it was to, and counted what was applied.
+        (position, position_equal) = (replay.position(), Some(true));
+        found = tables_of(context, &server).await?;
+    }
+    let (rows, unreadable) = count(context, server.address(), &found).await?;
+    differing.extend(unreadable);
+    server.stop().await?;
     let proof = Proof {
         position_equal,
         tables_expected: record.tables.len() as u64,
-        tables_found: record.tables.intersection(&found).count() as u64,
+        tables_found,
         tables_differing: differing,
         rows,
     };
-    Ok(Proved { proof, position })
+    Ok(Proved {
+        proof,
+        position,
+        replayed,
+    })
+}
+
+async fn tables_of(context: &Context, server: &ThrowawayServer) -> Result<BTreeSet<(String, String)>> {
+    let mut connection = Connection::open(server.address(), &context.cancel).await?;
+    let found = Tables::of_connection(&mut connection).await?.names();
+    connection.close().await;
+    Ok(found)
 }
 
 /// The position reached, and whether it is the recorded one, where that can be told.
