@@ -1,5 +1,6 @@
 //! The binary log of a server: what its bytes say, and getting them as they are written.
 
+mod detail;
 mod event;
 mod executed_set;
 mod files;
@@ -8,10 +9,14 @@ mod gtid;
 mod packet;
 mod previous;
 mod query;
+mod receiver;
 mod session;
+#[cfg(test)]
+mod testing;
 mod transaction_head;
 mod walker;
 
+pub use detail::{Statement, StatementKind, StatementName, TableRows, TransactionWalker, WalkedTransaction};
 pub use event::{EventHeader, LOG_MAGIC};
 pub use executed_set::{ExecutedSet, LogFlavour, MariaDbPosition};
 pub use files::{LogFile, LogHead, list_log_files, read_log_head};

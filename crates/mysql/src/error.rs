@@ -195,6 +195,13 @@ impl MysqlError {
                 "rows that are there already are not loaded again: choose an empty target, or drop the table there"
                     .to_owned(),
             ),
+            Self::LogRefused {
+                cause: LogRefusal::Replaced,
+                ..
+            } => Some(
+                "another recorder follows this server under the same identity: SHOW REPLICAS names it (MariaDB: SHOW SLAVE HOSTS); stop one of the two"
+                    .to_owned(),
+            ),
             Self::Login { .. } => Some("check the user name, the password and the host the account is for".to_owned()),
             Self::Tls { .. } => Some(
                 "give the authority's certificate with ?ca=PATH, or choose ?tls=required (no check of the name) or ?tls=off"

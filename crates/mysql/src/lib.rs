@@ -12,6 +12,7 @@ mod connection;
 mod consistent_read;
 mod error;
 mod facts;
+mod follow_requirements;
 mod gtid;
 mod identifier;
 mod load_data;
@@ -35,7 +36,8 @@ pub use applier::{Applier, ApplierState, event_states, put_events_back};
 pub use backup_tool::{BackupTool, ToolRun};
 pub use binlog::{
     EventHeader, ExecutedSet, FollowOptions, Followed, Gtid, LOG_MAGIC, LogFile, LogFlavour, LogFollower, LogHead,
-    LogPlace, LogWalker, MariaDbPosition, TransactionHead, Walked, WalkerState, list_log_files, read_log_head,
+    LogPlace, LogWalker, MariaDbPosition, Statement, StatementKind, StatementName, TableRows, TransactionHead,
+    TransactionWalker, Walked, WalkedTransaction, WalkerState, list_log_files, read_log_head,
 };
 pub use client::{HOST_ATTRIBUTE, PID_ATTRIBUTE, PROGRAM_ATTRIBUTE, SINCE_ATTRIBUTE};
 pub use clone::{
@@ -48,6 +50,7 @@ pub use consistent_read::{
 };
 pub use error::{LogRefusal, MysqlError};
 pub use facts::{Facts, TableFact};
+pub use follow_requirements::{FollowFacts, follow_requirements};
 pub use gtid::GtidSet;
 pub use identifier::{quote_name, quote_table, quote_text};
 pub use load_data::{Chunk, Loaded};

@@ -141,10 +141,9 @@ pub(super) fn refusal(error: MysqlError, place: &LogPlace, began: bool) -> Mysql
         "Could not find first log",
         "could not find next log",
         "Could not open log file",
-        "impossible to read",
     ]) {
         LogRefusal::FileGone
-    } else if says(&["position > file size"]) {
+    } else if says(&["position > file size", "impossible position"]) {
         LogRefusal::BeyondEnd
     } else if !began {
         LogRefusal::NoBorder

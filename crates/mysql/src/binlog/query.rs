@@ -5,6 +5,7 @@ use crate::MysqlError;
 use crate::wire::reader::Reader;
 
 pub(super) struct Query<'a> {
+    pub(super) database: &'a [u8],
     pub(super) text: &'a [u8],
 }
 
@@ -17,8 +18,12 @@ impl<'a> Query<'a> {
         reader.u16_le()?; // its error
         let status_bytes = usize::from(reader.u16_le()?);
         reader.take(status_bytes)?;
-        reader.take(database_bytes + 1)?; // ended by a NUL
-        Ok(Self { text: reader.rest() })
+        let database = reader.take(database_bytes)?;
+        reader.take(1)?;
+        Ok(Self {
+            database,
+            text: reader.rest(),
+        })
     }
 
     pub(super) fn ends_transaction(&self) -> bool {

@@ -10,7 +10,6 @@ use crate::{Connection, MysqlError, ServerAddress};
 
 const COM_REGISTER_REPLICA: u8 = 0x15;
 const COM_DUMP: u8 = 0x12;
-const COM_DUMP_GTID: u8 = 0x1E;
 /// End at the end of the log instead of waiting for more.
 const DUMP_ENDS: u16 = 0x01;
 /// MySQL: heartbeats with the whole offset. MariaDB: what a statement was is part of the log, as it is in its files.
@@ -38,6 +37,9 @@ pub struct FollowOptions {
     pub heartbeat: Duration,
     /// Whether the server may wait for us before it tells a client that a transaction is committed.
     pub semi_sync: bool,
+    /// The command names no offset above it; the server then begins with the file. Tests lower it.
+    #[doc(hidden)]
+    pub plain_offset_max: u64,
 }
 
 impl FollowOptions {
@@ -49,6 +51,7 @@ impl FollowOptions {
             server_id: SERVER_IDS_FROM | crc_fast::crc32_iso_hdlc(replica_uuid.as_bytes()) >> 1,
             heartbeat: HEARTBEAT_DEFAULT,
             semi_sync: true,
+            plain_offset_max: u64::from(u32::MAX),
         }
     }
 }
@@ -58,7 +61,6 @@ pub(super) async fn ask_for_log(
     address: &ServerAddress,
     options: &FollowOptions,
     start: &LogPlace,
-    by_gtid_command: bool,
     cancel: &Cancel,
 ) -> Result<Connection, MysqlError> {
     let mut connection = Connection::open(address, cancel).await?;
@@ -78,11 +80,7 @@ pub(super) async fn ask_for_log(
     }
     connection.execute(&format!("SET {variables}")).await?;
     register(&mut connection, options).await?;
-    let command = if by_gtid_command {
-        dump_gtid(start, DUMP_WHOLE, options.server_id)
-    } else {
-        dump(start, DUMP_WHOLE, options.server_id)
-    };
+    let command = dump(start, DUMP_WHOLE, options.server_id);
     connection
         .channel
         .send_command("asking for the log", &[&command])
@@ -133,26 +131,12 @@ async fn register(connection: &mut Connection, options: &FollowOptions) -> Resul
     }
 }
 
-/// Names an offset below 4 GiB.
+/// Names an offset below 4 GiB; the command for GTIDs has a longer field, and begins at the file's start whatever it says.
 fn dump(start: &LogPlace, flags: u16, server_id: u32) -> Vec<u8> {
     let mut command = vec![COM_DUMP];
     command.extend(u32::try_from(start.offset).unwrap_or(u32::MAX).to_le_bytes());
     command.extend(flags.to_le_bytes());
     command.extend(server_id.to_le_bytes());
     command.extend(start.file.as_bytes());
-    command
-}
-
-/// Names any offset. The set of transactions to leave out is empty, so that nothing is left out.
-fn dump_gtid(start: &LogPlace, flags: u16, server_id: u32) -> Vec<u8> {
-    const EMPTY_SET: [u8; 8] = [0; 8];
-    let mut command = vec![COM_DUMP_GTID];
-    command.extend(flags.to_le_bytes());
-    command.extend(server_id.to_le_bytes());
-    command.extend(u32::try_from(start.file.len()).unwrap_or(u32::MAX).to_le_bytes());
-    command.extend(start.file.as_bytes());
-    command.extend(start.offset.to_le_bytes());
-    command.extend(8u32.to_le_bytes());
-    command.extend(EMPTY_SET);
     command
 }

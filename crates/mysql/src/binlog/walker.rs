@@ -165,6 +165,19 @@ impl LogWalker {
         self.state.border()
     }
 
+    /// Bytes of which it is not known yet what begins with them.
+    pub(super) fn undecided_bytes(&self) -> u64 {
+        if self.state.event.is_some() {
+            0
+        } else {
+            self.state.offset - self.state.border()
+        }
+    }
+
+    pub(super) fn has_checksums(&self) -> bool {
+        self.state.checksums == Some(true)
+    }
+
     pub fn at_event_border(&self) -> bool {
         self.state.border() == self.state.offset
     }
@@ -224,6 +237,9 @@ impl WalkerState {
     }
 
     fn checked_header(&self, bytes: &[u8]) -> Result<EventHeader, MysqlError> {
+        if !self.file_began && self.checksums.is_none() {
+            return Err(self.damaged("no file begins here"));
+        }
         let header = EventHeader::decode(bytes).map_err(|error| self.damaged(error.to_string()))?;
         if self.file_began != (header.kind == EventHeader::FORMAT_DESCRIPTION) {
             let what = if self.file_began {
@@ -232,9 +248,6 @@ impl WalkerState {
                 "a format that is not at the start of a file"
             };
             return Err(self.damaged(what));
-        }
-        if !self.file_began && self.checksums.is_none() {
-            return Err(self.damaged("no file begins here"));
         }
         if header.flags & EventHeader::FLAG_ARTIFICIAL != 0 && header.kind == EventHeader::ROTATE {
             return Err(self.damaged("an event that no file has"));
@@ -605,3 +618,6 @@ mod hex {
         bytes.ok_or_else(|| D::Error::custom("bytes that are no hex digits"))
     }
 }
+
+#[cfg(test)]
+mod tests;
