@@ -120,6 +120,9 @@ Examples:
   ballast status
   ballast status --json")]
     Status,
+    /// Look into the captured log of a source
+    #[command(subcommand)]
+    Log(LogVerb),
     /// Show, check or describe the configuration
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -205,6 +208,42 @@ pub(crate) struct CopyArgs {
     /// Print what would be copied and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogVerb {
+    /// Find the transactions that touched a table, and mark those that look like an accident
+    #[command(after_help = "\
+Tells of each transaction its moment, its GTID, the rows it inserted (+), updated (~) and deleted (-) per table, and its
+statements. Marked are DROP, TRUNCATE and whatever deletes or updates many rows. Moments are in the configuration's
+time_zone unless they say another. Nothing is asked of the source.
+
+Examples:
+  ballast log find orders --suspicious
+  ballast log find orders --table balance.orders_7 --between '2026-11-25 10:00' '2026-11-25 10:30'
+  ballast log find orders --table 'balance.*' --json")]
+    Find(LogFindArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogFindArgs {
+    /// The source whose log is looked through
+    pub(crate) source: String,
+    /// Only what touched these tables, such as 'balance.orders_{0..9}'; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) table: Vec<String>,
+    /// Only what was committed from A to B
+    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    pub(crate) between: Vec<String>,
+    /// Only what looks like an accident
+    #[arg(long)]
+    pub(crate) suspicious: bool,
+    /// So many rows of one table deleted or updated at once look like an accident
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) mass_rows: u64,
+    /// List no more than this
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) limit: usize,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]

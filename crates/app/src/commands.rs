@@ -7,6 +7,7 @@ mod copy;
 mod doctor;
 mod init;
 mod list;
+mod log;
 mod restore;
 mod status;
 mod verify;
@@ -48,6 +49,7 @@ pub(crate) async fn run(cli: Cli, output: Output, cancel: Cancel) -> Result<u8> 
         Verb::Restore(args) => Box::pin(restore::run(&run, args)).await,
         Verb::Copy(args) => Box::pin(copy::run(&run, &args)).await,
         Verb::Status => Box::pin(status::run(&run)).await,
+        Verb::Log(verb) => Box::pin(log::run(&run, verb)).await,
         Verb::Config(verb) => config::run(&run, verb),
         Verb::Completions(args) => completions::run(&run, args.shell),
     }
@@ -57,7 +59,7 @@ pub(crate) async fn run(cli: Cli, output: Output, cancel: Cancel) -> Result<u8> 
 fn prints_lines(verb: &Verb) -> bool {
     match verb {
         Verb::Doctor(_) | Verb::Backup(_) | Verb::Verify(_) | Verb::Restore(_) | Verb::Copy(_) => true,
-        Verb::Init | Verb::List(_) | Verb::Status | Verb::Config(_) | Verb::Completions(_) => false,
+        Verb::Init | Verb::List(_) | Verb::Log(_) | Verb::Status | Verb::Config(_) | Verb::Completions(_) => false,
     }
 }
 

@@ -6,6 +6,7 @@ mod config;
 mod exit;
 mod live;
 mod logging;
+mod moment;
 mod output;
 mod process;
 mod progress;

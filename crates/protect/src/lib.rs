@@ -8,6 +8,7 @@ mod doctor;
 mod error;
 mod load;
 mod load_plan;
+mod log_find;
 mod mysql;
 mod observer;
 mod pattern;
@@ -30,6 +31,9 @@ pub use error::{ErrorKind, ProtectError};
 pub use load::resume::GoesOn;
 pub use load::{LoadOutcome, load};
 pub use load_plan::{LoadPlan, Rename, plan_load};
+pub use log_find::{
+    FoundStatement, FoundTable, FoundTransaction, LogFindOutcome, LogFindRequest, Suspicion, SuspicionKind, log_find,
+};
 pub use mysql::proof::Proof;
 pub use observer::{Event, Observer, Progress};
 pub use pattern::{PatternError, TablePattern};

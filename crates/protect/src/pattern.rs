@@ -109,6 +109,11 @@ impl TablePattern {
         self.names.iter().any(|(d, t)| like(d, database) && like(t, table))
     }
 
+    /// Whether tables of that database may match.
+    pub(crate) fn is_about(&self, database: &str) -> bool {
+        self.names.iter().any(|(d, _)| like(d, database))
+    }
+
     /// The names this pattern demands and `tables` lacks, as `database.table`.
     pub fn missing<'a>(&'a self, tables: &'a std::collections::BTreeSet<(String, String)>) -> Vec<String> {
         let there = |(d, t): &(Vec<Letter>, Vec<Letter>)| {

@@ -13,6 +13,8 @@ pub(crate) const VERBS: &[&[&str]] = &[
     &["restore"],
     &["copy"],
     &["status"],
+    &["log"],
+    &["log", "find"],
     &["config"],
     &["config", "show"],
     &["config", "check"],
@@ -43,7 +45,7 @@ fn the_overview_names_every_verb() {
 
 #[test]
 fn every_verb_has_examples_that_name_it() {
-    for verb in VERBS.iter().filter(|verb| **verb != ["config"]) {
+    for verb in VERBS.iter().filter(|verb| **verb != ["config"] && **verb != ["log"]) {
         let help = help(verb);
         let (_, examples) = help
             .split_once("Examples:\n")
