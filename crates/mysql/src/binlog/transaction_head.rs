@@ -91,7 +91,7 @@ fn decode_plain(header: &EventHeader, mut reader: Reader<'_>) -> Result<Transact
         reader.take(COMMIT_TIME_BYTES)?;
     }
     if !reader.is_empty() {
-        head.length = Some(reader.lenenc()?);
+        head.length = Some(reader.lenenc()?).filter(|length| *length > 0);
     }
     Ok(head)
 }
@@ -160,7 +160,7 @@ fn decode_tagged(header: &EventHeader, mut reader: Reader<'_>) -> Result<Transac
     Ok(TransactionHead {
         gtid: Some(mysql_gtid(&reader, uuid, tag, number)?),
         committed_at: committed_at.unwrap_or_else(|| in_seconds(header)),
-        length,
+        length: length.filter(|length| *length > 0),
         server_id: header.server_id,
         standalone: false,
     })
@@ -242,7 +242,7 @@ mod tests {
 
         #[test]
         fn tagged_events_read_as_another_library_writes_them(
-            uuid: [u8; 16], number in 1u64..1 << 62, tag in "[a-z_][a-z0-9_]{0,31}", committed: u64, length: u64,
+            uuid: [u8; 16], number in 1u64..1 << 62, tag in "[a-z_][a-z0-9_]{0,31}", committed: u64, length in 1u64..,
         ) {
             use mysql_common::binlog::events::GtidEvent;
             use mysql_common::proto::MySerialize as _;

@@ -528,6 +528,43 @@ mod tests {
         assert!(matches!(far.receive("testing").await, Err(MysqlError::Gone { .. })));
     }
 
+    #[tokio::test]
+    async fn a_wait_for_a_packet_that_is_dropped_loses_nothing() {
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        let mut far = channel(far);
+        let sent: Vec<u8> = [
+            &b"\x03\0\0\x07abc\xff\xff\xff\0"[..],
+            &[9; PACKET_BYTES_FULL],
+            b"\0\0\0\x01",
+        ]
+        .concat();
+        let writer = async {
+            for part in sent.chunks(1_000_003) {
+                near.write_all(part).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            near
+        };
+        let reader = async {
+            let mut lengths = Vec::new();
+            while lengths.len() < 3 {
+                tokio::select! {
+                    biased;
+                    packet = far.receive_packet("testing") => lengths.push(packet.unwrap().len()),
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+            lengths
+        };
+        let (near, lengths) = tokio::join!(writer, reader);
+        assert_eq!(lengths, [3, PACKET_BYTES_FULL, 0]);
+        drop(near);
+        assert!(matches!(
+            far.receive_packet("testing").await,
+            Err(MysqlError::Gone { .. })
+        ));
+    }
+
     fn is_end(payload: &[u8]) -> bool {
         payload.first() == Some(&0xFE)
     }

@@ -6,6 +6,7 @@ use ballast_mysql::{LogFlavour, LogWalker, TransactionWalker};
 
 use crate::capture::{Capture, end};
 
+#[expect(clippy::print_stdout, reason = "a measurement is read by a person")]
 fn told(what: &str, bytes: u64, events: usize, took: Duration) {
     let mib = bytes as f64 / (1024.0 * 1024.0);
     println!(
