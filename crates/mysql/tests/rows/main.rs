@@ -52,7 +52,7 @@ pub(crate) async fn loader(server: &MysqlServer) -> Connection {
 /// The form of a table, from the server's own description.
 pub(crate) async fn form(connection: &mut Connection, base: &str, table: &str) -> TableForm {
     let sql = format!(
-        "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_OCTET_LENGTH, GENERATION_EXPRESSION
+        "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_OCTET_LENGTH, GENERATION_EXPRESSION, IS_NULLABLE
          FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {} ORDER BY ORDINAL_POSITION",
         quote_text(base),
         quote_text(table)
@@ -64,7 +64,7 @@ pub(crate) async fn form(connection: &mut Connection, base: &str, table: &str) -
             name: row.text(0).unwrap().into_owned(),
             data_type: row.text(1).unwrap().into_owned(),
             column_type: row.text(2).unwrap().into_owned(),
-            nullable: true,
+            nullable: row.text(5).unwrap() == "YES",
             charset: None,
             collation: None,
             octet_length: row.number(3),
