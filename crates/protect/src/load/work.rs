@@ -215,6 +215,11 @@ impl Work {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
+    /// Tables that are not compared yet, at least one.
+    pub(super) fn tables_left(&self) -> u64 {
+        self.tables.saturating_sub(self.found.load(Ordering::Relaxed)).max(1)
+    }
+
     /// Takes note that a stretch of the table is loaded; whether it was the last one.
     pub(super) fn ends(&self, table: usize) -> bool {
         let left = self.left.get(table);
