@@ -186,6 +186,9 @@ pub(crate) struct RestoreArgs {
     /// Replace what the target holds; it is named first
     #[arg(long)]
     pub(crate) replace: bool,
+    /// Load into a running server without its binary log: quicker, and its replicas do not get the rows
+    #[arg(long)]
+    pub(crate) no_binlog: bool,
     /// Print the plan and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -6,6 +6,7 @@
 //! there, goes on when the same is asked for again.
 
 mod beside;
+pub(crate) mod binlog;
 pub(crate) mod book;
 mod by_value;
 mod files;
@@ -194,6 +195,9 @@ async fn prepare(connection: &mut Connection, plan: &LoadPlan) -> Result<()> {
             }
             done => drop(done?),
         }
+    }
+    if plan.no_binlog {
+        binlog::keep_out(connection).await?;
     }
     Ok(())
 }

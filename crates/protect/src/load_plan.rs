@@ -15,6 +15,7 @@ use self::names::{names, refuse_taken};
 use crate::catalog::{BackupSummary, list};
 use crate::context::Context;
 use crate::error::{ProtectError, Result};
+use crate::load::binlog;
 use crate::load::book::{Book, Stage};
 use crate::load::resume::{
     GoesOn, Present, cannot_go_on, choice, going_on, is_in_the_way, is_our_sequence, refuse_own_name,
@@ -54,6 +55,9 @@ pub struct LoadPlan {
     pub(crate) choice: String,
     #[serde(skip)]
     pub(crate) replace: bool,
+    /// The target's binary log does not hear of the load.
+    #[serde(skip)]
+    pub(crate) no_binlog: bool,
     #[serde(skip)]
     pub(crate) book: Option<Book>,
     /// Keeps other loads away from the target.
@@ -124,6 +128,9 @@ impl LoadPlan {
         if !self.replaces.is_empty() {
             lines.push(("replaces".to_owned(), some_of(self.replaces.iter().cloned())));
         }
+        if self.no_binlog {
+            lines.push(binlog::line());
+        }
         if let Some(files) = &self.files {
             lines.extend(files.private_lines());
         }
@@ -173,6 +180,7 @@ impl LoadPlan {
             source: String::new(),
             choice: String::new(),
             replace: false,
+            no_binlog: false,
             book: None,
             lease: None,
             present: BTreeMap::new(),
@@ -230,6 +238,9 @@ impl LoadPlan {
 pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreRequest) -> Result<LoadPlan> {
     let address = address(request)?;
     let mut connection = Connection::open(&address, &context.cancel).await?;
+    if request.no_binlog {
+        binlog::keep_out(&mut connection).await?;
+    }
     let lease = Lease::take(context, Alone::Load, &address.place(), &address).await?;
     let book = Book::read(&mut connection).await?;
     let request = &going_on(request, book.as_ref())?;
@@ -328,8 +339,9 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
         remembers: files.is_none(),
         files,
         source: request.source.clone(),
-        choice: choice(&request.only, &request.rename),
+        choice: choice(request),
         replace: request.replace,
+        no_binlog: request.no_binlog,
         book,
         lease,
         present,

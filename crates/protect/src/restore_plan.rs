@@ -45,6 +45,8 @@ pub struct RestoreRequest {
     pub keep_off: Vec<(String, String)>,
     /// What the target holds may go.
     pub replace: bool,
+    /// A running server's binary log does not hear of the load.
+    pub no_binlog: bool,
     /// The server program that recovers the copy and proves it.
     pub mysqld: Option<PathBuf>,
     /// The same for a copy of MariaDB.
@@ -215,6 +217,10 @@ pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreReq
             "--only and --rename choose tables for a running server; a directory is restored whole",
         )
         .hint("restore to --to mysql://USER@HOST:PORT"));
+    }
+    if request.no_binlog {
+        return Err(ProtectError::usage("--no-binlog is for a load into a running server")
+            .hint("leave it out: where a directory is made nothing is logged"));
     }
     let backups = list(context, vault, Some(&request.source)).await?;
     let backup = choose(context, request, backups)?;

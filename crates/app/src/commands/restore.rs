@@ -46,6 +46,7 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
             .map(|repository| (repository.name.clone(), repository.url.clone()))
             .collect(),
         replace: args.replace,
+        no_binlog: args.no_binlog,
         mariadbd: mariadb(args.mysqld.clone())?,
         mysqld: server(args.mysqld)?,
         probed: None,

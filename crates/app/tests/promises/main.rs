@@ -14,6 +14,7 @@ mod flavours;
 mod load_again;
 mod logical;
 mod mistakes;
+mod no_binlog;
 mod out_of_files;
 mod position;
 mod rows_consistent;

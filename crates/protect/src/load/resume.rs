@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use ballast_mysql::{Connection, Sequence, quote_table};
 
+use super::binlog;
 use super::book::{Book, DATABASE, GIVE_UP, TableState};
 use crate::error::{ProtectError, Result};
 use crate::load_plan::{NameCase, Rename, TableName};
@@ -88,7 +89,11 @@ impl GoesOn {
 }
 
 /// The flags that chose tables and named them, always in the same order.
-pub(crate) fn choice(only: &[TablePattern], rename: &[Rename]) -> String {
+pub(crate) fn choice(request: &RestoreRequest) -> String {
+    flags(&request.only, &request.rename, request.no_binlog)
+}
+
+fn flags(only: &[TablePattern], rename: &[Rename], no_binlog: bool) -> String {
     let mut flags: Vec<String> = only
         .iter()
         .map(|pattern| format!("--only {}", in_shell(pattern.as_str())))
@@ -98,6 +103,8 @@ pub(crate) fn choice(only: &[TablePattern], rename: &[Rename]) -> String {
         let names = format!("{}={}", written(&from.0, &from.1), written(&to.0, &to.1));
         format!("--rename {}", in_shell(&names))
     }));
+    // What was loaded without the log and what is loaded with it would be half a table to a replica.
+    flags.extend(no_binlog.then(|| binlog::FLAG.to_owned()));
     flags.sort();
     flags.dedup();
     flags.join(" ")
@@ -114,7 +121,7 @@ pub(crate) fn going_on(request: &RestoreRequest, book: Option<&Book>) -> Result<
         return Ok(request.clone());
     };
     let same = book.source == request.source
-        && book.choice == choice(&request.only, &request.rename)
+        && book.choice == choice(request)
         && request.backup.as_ref().is_none_or(|backup| *backup == book.backup);
     if same {
         return Ok(RestoreRequest {
@@ -209,15 +216,16 @@ mod tests {
         let only = |text: &str| TablePattern::parse(text).unwrap();
         let rename: Rename = "a.b=c.d".parse().unwrap();
         let (one, two) = (only("balance.orders_{0..9}"), only("balance.shops"));
-        let first = choice(&[one.clone(), two.clone()], std::slice::from_ref(&rename));
+        let first = flags(&[one.clone(), two.clone()], std::slice::from_ref(&rename), false);
         assert_eq!(
             first,
             "--only 'balance.orders_{0..9}' --only 'balance.shops' --rename 'a.b=c.d'"
         );
-        assert_eq!(choice(&[two, one.clone()], std::slice::from_ref(&rename)), first);
-        assert_ne!(choice(&[one], &[rename]), first);
-        assert_eq!(choice(&[], &[]), "");
+        assert_eq!(flags(&[two, one.clone()], std::slice::from_ref(&rename), false), first);
+        assert_ne!(flags(&[one], &[rename], false), first);
+        assert_eq!(flags(&[], &[], false), "");
+        assert_eq!(flags(&[], &[], true), "--no-binlog");
         let rename: Rename = "a.it's=c.`x.y`".parse().unwrap();
-        assert_eq!(choice(&[], &[rename]), r"--rename 'a.it'\''s=c.`x.y`'");
+        assert_eq!(flags(&[], &[rename], false), r"--rename 'a.it'\''s=c.`x.y`'");
     }
 }

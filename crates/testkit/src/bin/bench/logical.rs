@@ -52,8 +52,10 @@ pub(crate) fn run(program: &Path, mydumper: &Path, bytes: u64) -> Report {
     notes.push(format!("backup: {steps}"));
     let dump = site.dump();
     let rival = dump_by_mydumper(&site, mydumper);
-    let (restore, steps) = restore(&site);
+    let (restore, steps) = load_by_ballast(&site, "ballast restore --no-binlog", &["--no-binlog"]);
     notes.push(format!("restore: {steps}"));
+    let (logged, steps) = load_by_ballast(&site, "ballast restore, the binary log on", &[]);
+    notes.push(format!("restore with the binary log: {steps}"));
     let load_row = site.load();
     let rival_load = load_by_myloader(&site, &mydumper.with_file_name("myloader"));
     let (idle, _) = site.backup("ballast backup, nothing changed", "logical");
@@ -82,6 +84,16 @@ pub(crate) fn run(program: &Path, mydumper: &Path, bytes: u64) -> Report {
             LOAD_TIMES_MYLOADER,
             rival_load.seconds / restore.seconds,
         ),
+        Target::at_least(
+            "the same with the binary log on, which mysql has off, at least",
+            LOAD_TIMES,
+            load_row.seconds / logged.seconds,
+        ),
+        Target::at_least(
+            "the same with the binary log on, which myloader has off, at least",
+            LOAD_TIMES_MYLOADER,
+            rival_load.seconds / logged.seconds,
+        ),
         Target::below("backup, peak memory in MiB, below", PEAK_MIB, backup.peak_mib()),
         Target::below("restore, peak memory in MiB, below", PEAK_MIB, restore.peak_mib()),
         Target::below(
@@ -99,7 +111,7 @@ pub(crate) fn run(program: &Path, mydumper: &Path, bytes: u64) -> Report {
         bench: "logical",
         machine,
         notes,
-        rows: vec![backup, dump, rival, restore, load_row, rival_load, idle, tail],
+        rows: vec![backup, dump, rival, restore, logged, load_row, rival_load, idle, tail],
         targets,
     }
 }
@@ -135,12 +147,13 @@ fn rival(program: &Path, server: &MysqlServer) -> Command {
     command
 }
 
-fn restore(site: &Site) -> (Row, String) {
-    let (row, taken) = site.load_by("ballast restore, into a running server", |server| {
+fn load_by_ballast(site: &Site, name: &'static str, flags: &[&str]) -> (Row, String) {
+    let (row, taken) = site.load_by(name, |server| {
         server.create_user(LOADER, PASSWORD, &["ALL"]);
         server.sql(&format!("GRANT GRANT OPTION ON *.* TO {LOADER}"));
         let url = format!("{}?socket={}", server.url(LOADER), server.socket().display());
-        Pipeline::new([site.ballast(&["restore", "orders", "--to", &url, "--json"])])
+        let verb = ["restore", "orders", "--to", &url, "--json"];
+        Pipeline::new([site.ballast(&[&verb, flags].concat())])
     });
     (row, steps(&result(&taken)))
 }
