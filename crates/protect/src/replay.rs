@@ -92,7 +92,10 @@ pub(crate) async fn replay(
     let begun = context.clock.elapsed();
     let mut log = LogServer::start(options, &context.cancel).await?;
     replica.start(&log, &from).await?;
-    let asked = log.replica().await.map_err(|error| refused(error.into(), replica))?;
+    let asked = tokio::select! {
+        asked = log.replica() => asked.map_err(|error| refused(error.into(), replica))?,
+        failed = watch_for_refusal(context, replica) => return Err(refused(failed, replica)),
+    };
     let claimed = ExecutedSet::parse(plan.flavour, &asked.executed)?;
     if claimed != from || asked.server_id != replica.server_id() {
         let message = format!("the private server asks for what follows {claimed}, and it has {from}");
@@ -128,6 +131,20 @@ pub(crate) async fn replay(
         last_committed_at: fed.last.map(|last| last.committed_at),
         seconds,
     })
+}
+
+/// Ends only when the replica says that it does not come.
+async fn watch_for_refusal(context: &Context, replica: &Replica<'_>) -> ProtectError {
+    loop {
+        match replica.state().await {
+            Ok(state) if state.received_error.is_some() && !state.receiving => return cannot(&state, replica),
+            Ok(_) => {}
+            Err(error) => return error,
+        }
+        if let Err(error) = context.cancel.race(context.clock.sleep(LOOK_EVERY)).await {
+            return error.into();
+        }
+    }
 }
 
 /// Ends only when the applier says that it cannot go on.

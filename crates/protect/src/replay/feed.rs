@@ -101,7 +101,7 @@ pub(super) async fn feed(
             while !bytes.is_empty() && !selection.is_done() {
                 let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
                 let mut chosen = Vec::new();
-                selection.push(&piece, &plan.skip, &mut chosen)?;
+                selection.push(&piece, plan, &mut chosen)?;
                 let (name, at) = selection.file();
                 progressing.file(name, i128::from(at) + shift);
                 for served in chosen {

@@ -101,7 +101,8 @@ impl ReplayPlan {
 }
 
 /// Walks the parts and finds where the replay ends. Each part's `to_offset` is how far it may be read; in the answer it is the end of the
-/// last transaction that is kept.
+/// last transaction that is kept. What is not in `expected`, if that is not empty, is passed over: after a failover the server before may
+/// have had transactions that the one after it never got.
 pub async fn resolve(
     context: &Context,
     repository: &Repository,
@@ -115,6 +116,7 @@ pub async fn resolve(
         last_kept: None,
         first_left_out: None,
         skipped: Vec::new(),
+        bound: (!plan.expected.is_empty()).then(|| plan.expected.clone()),
         ended: false,
     };
     if let Stop::Before(gtid) | Stop::Position(PositionStop::Through(gtid)) = stop
@@ -158,6 +160,8 @@ struct Search<'a> {
     last_kept: Option<TransactionLine>,
     first_left_out: Option<TransactionLine>,
     skipped: Vec<Gtid>,
+    /// What may be executed at most.
+    bound: Option<ExecutedSet>,
     /// Nothing behind this belongs to it.
     ended: bool,
 }
@@ -184,6 +188,9 @@ impl Search<'_> {
                     Walked::TransactionEnd { offset } => {
                         let Some((_, head)) = underway.take() else { continue };
                         let gtid = head.gtid.as_ref().ok_or_else(without_gtid)?;
+                        if self.bound.as_ref().is_some_and(|bound| !bound.contains_gtid(gtid)) {
+                            continue;
+                        }
                         if self.ends_before(gtid, head.committed_at, &file, offset) {
                             self.first_left_out = Some(TransactionLine::of(gtid, head.committed_at));
                             self.ended = true;

@@ -4,13 +4,13 @@
 //! transaction is like is known with its first event, so no more than one event is ever held back.
 
 use ballast_mysql::{
-    EventHeader, ExecutedSet, Gtid, LogFlavour, LogWalker, MysqlError, Served, TransactionHead, Walked, empty_query,
+    EventHeader, ExecutedSet, LogFlavour, LogWalker, MysqlError, Served, TransactionHead, Walked, empty_query,
 };
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 
 use super::event_statements::EventStatements;
-use super::plan::{FileAt, StreamPart, TransactionLine};
+use super::plan::{FileAt, ReplayPlan, StreamPart, TransactionLine};
 use crate::error::{ErrorKind, ProtectError, Result};
 
 /// A transaction over this size is not one statement about a scheduled event.
@@ -89,12 +89,12 @@ impl Selection {
     }
 
     /// The next bytes of the stream; puts what is to be sent behind `chosen`.
-    pub(super) fn push(&mut self, bytes: &Bytes, skip: &[Gtid], chosen: &mut Vec<Served>) -> Result<()> {
+    pub(super) fn push(&mut self, bytes: &Bytes, plan: &ReplayPlan, chosen: &mut Vec<Served>) -> Result<()> {
         let left = self.until.saturating_sub(self.walker.offset());
         let bytes = bytes.slice(..bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
         self.held.extend_from_slice(&bytes);
         for walked in self.walker.push(&bytes)? {
-            self.take(walked, skip, chosen)?;
+            self.take(walked, plan, chosen)?;
         }
         let sure = match self.doing {
             // The event under way may be the first of a transaction.
@@ -109,7 +109,7 @@ impl Selection {
         Ok(())
     }
 
-    fn take(&mut self, walked: Walked, skip: &[Gtid], chosen: &mut Vec<Served>) -> Result<()> {
+    fn take(&mut self, walked: Walked, plan: &ReplayPlan, chosen: &mut Vec<Served>) -> Result<()> {
         match walked {
             Walked::FileStart { offset } => {
                 self.decide(offset, chosen);
@@ -130,7 +130,7 @@ impl Selection {
                 if self.torn.contains(&offset) {
                     self.doing = Doing::Drop;
                 } else {
-                    self.start(&head, skip, chosen)?;
+                    self.start(&head, plan, chosen)?;
                 }
             }
             Walked::TransactionEnd { offset } | Walked::TransactionCut { offset } => {
@@ -146,15 +146,15 @@ impl Selection {
         Ok(())
     }
 
-    fn start(&mut self, head: &TransactionHead, skip: &[Gtid], chosen: &mut Vec<Served>) -> Result<()> {
+    fn start(&mut self, head: &TransactionHead, plan: &ReplayPlan, chosen: &mut Vec<Served>) -> Result<()> {
         let Some(gtid) = &head.gtid else {
             return Err(
                 ProtectError::failed("the log holds transactions without a GTID, and is not replayed")
                     .hint("set gtid_mode = ON on the source, and take a new backup"),
             );
         };
-        let wanted = !self.executed.contains_gtid(gtid);
-        let skipped = wanted && skip.contains(gtid);
+        let skipped = plan.skip.contains(gtid) && !self.executed.contains_gtid(gtid);
+        let wanted = !self.executed.contains_gtid(gtid) && (plan.expected.contains_gtid(gtid) || skipped);
         self.doing = if wanted && !skipped { Doing::Send } else { Doing::Drop };
         self.statement = (self.doing == Doing::Send).then(BytesMut::new);
         if skipped {
