@@ -107,6 +107,7 @@ impl Site {
             mysqld: Some(program.clone()),
             mariadbd: Some(program),
             probed: None,
+            no_binlog: false,
             tools: ToolPlaces {
                 named: (self.source.flavour() == Flavour::Mariadb).then(|| self.source.backup_tool()),
                 folders: Vec::new(),
