@@ -77,10 +77,20 @@ Examples:
   ballast list
   ballast list orders --json")]
     List(ListArgs),
+    /// Show the moments one can go back to, and each gap with its cause
+    #[command(after_help = "\
+Every moment between FROM and TO can be restored, both included. A backup without a log is a single moment.
+Times are UTC, to the microsecond.
+
+Examples:
+  ballast timeline orders
+  ballast timeline orders --json")]
+    Timeline(TimelineArgs),
     /// Prove the stored bytes without restoring
     #[command(after_help = "\
 Reads every object back and names each one that is damaged, missing or unknown, and what to type next. A damaged
-pack is marked in its repository, so that later backups do not use what is in it. Exit code 4 if there is damage.
+pack is marked in its repository, so that later backups do not use what is in it. Captured logs are read too, and
+each segment must follow the one before it. Exit code 4 if there is damage.
 
 Examples:
   ballast verify
@@ -107,8 +117,8 @@ Examples:
     Restore(RestoreArgs),
     /// Bring one repository up to another
     #[command(after_help = "\
-Copies the backups it lacks, and of those it has what is missing or what verify found damaged; and what opens
-it, if that is lost. No other repository is opened.
+Copies the backups and captured logs it lacks, and of those it has what is missing or what verify found damaged; and
+what opens it, if that is lost. No other repository is opened.
 
 Examples:
   ballast copy --from local --to cloud --dry-run
@@ -156,8 +166,14 @@ pub(crate) struct ListArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct TimelineArgs {
+    /// The source by its name in the configuration
+    pub(crate) source: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Only the backups of this source
+    /// Only the backups and the captured log of this source
     pub(crate) source: Option<String>,
     /// Only this backup
     #[arg(long, value_name = "ID")]

@@ -10,6 +10,7 @@ mod list;
 mod log;
 mod restore;
 mod status;
+mod timeline;
 mod verify;
 
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub(crate) async fn run(cli: Cli, output: Output, cancel: Cancel) -> Result<u8> 
         Verb::Doctor(args) => Box::pin(doctor::run(&run, &args)).await,
         Verb::Backup(args) => Box::pin(backup::run(&run, &args)).await,
         Verb::List(args) => Box::pin(list::run(&run, &args)).await,
+        Verb::Timeline(args) => Box::pin(timeline::run(&run, &args)).await,
         Verb::Verify(args) => Box::pin(verify::run(&run, args)).await,
         Verb::Restore(args) => Box::pin(restore::run(&run, args)).await,
         Verb::Copy(args) => Box::pin(copy::run(&run, &args)).await,
@@ -59,7 +61,13 @@ pub(crate) async fn run(cli: Cli, output: Output, cancel: Cancel) -> Result<u8> 
 fn prints_lines(verb: &Verb) -> bool {
     match verb {
         Verb::Doctor(_) | Verb::Backup(_) | Verb::Verify(_) | Verb::Restore(_) | Verb::Copy(_) => true,
-        Verb::Init | Verb::List(_) | Verb::Log(_) | Verb::Status | Verb::Config(_) | Verb::Completions(_) => false,
+        Verb::Init
+        | Verb::List(_)
+        | Verb::Timeline(_)
+        | Verb::Log(_)
+        | Verb::Status
+        | Verb::Config(_)
+        | Verb::Completions(_) => false,
     }
 }
 

@@ -19,6 +19,7 @@ mod restore_plan;
 mod settings;
 mod status;
 mod stop;
+mod timeline;
 mod vault;
 mod verify;
 
@@ -44,5 +45,6 @@ pub use restore_plan::{RestorePlan, RestoreRequest, RestoreTarget, plan_restore,
 pub use settings::{Engine, KeyMaterial, Limit, RepositorySettings, SourceKind, SourceSettings, ToolPlaces};
 pub use status::{SourceStatus, status};
 pub use stop::{PositionStop, Stop};
+pub use timeline::{Gap, Moments, Timeline, timeline};
 pub use vault::{InitOutcome, LostRepository, Vault};
 pub use verify::{RepositoryReport, VerifyFinding, VerifyReport, VerifyScope, verify};

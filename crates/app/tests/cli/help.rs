@@ -9,6 +9,7 @@ pub(crate) const VERBS: &[&[&str]] = &[
     &["doctor"],
     &["backup"],
     &["list"],
+    &["timeline"],
     &["verify"],
     &["restore"],
     &["copy"],

@@ -40,6 +40,7 @@ fn every_line_is_an_object_and_every_field_is_documented() {
         &["init"],
         &["list"],
         &["status"],
+        &["timeline", "orders"],
         &["verify"],
         &["doctor"],
         &["backup", "orders"],

@@ -79,6 +79,14 @@ fn every_field_of_every_verb_is_documented() {
         list["backups"][0]["repositories"],
         serde_json::json!(["local", "second"])
     );
+    // Without a captured log a backup is a moment of its own.
+    let timeline = run(&["timeline", "orders"], 0, None);
+    assert_eq!(timeline["points"].as_array().unwrap().len(), 1, "{timeline}");
+    assert_eq!(timeline["earliest"], list["backups"][0]["snapshot_at"]);
+    assert_eq!(
+        (&timeline["latest"], &timeline["gaps"]),
+        (&timeline["earliest"], &serde_json::json!([]))
+    );
     let status = run(&["status"], 0, None);
     assert_eq!(status["sources"][0]["objectives"]["rpo_met"], true);
     let verified = run(&["verify", "--backup", id], 0, Some("result"));

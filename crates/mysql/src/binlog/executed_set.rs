@@ -55,6 +55,10 @@ impl MariaDbPosition {
         self.domains.get(&domain).map(|last| last.sequence)
     }
 
+    pub fn domains(&self) -> impl Iterator<Item = u32> {
+        self.domains.keys().copied()
+    }
+
     fn add(&mut self, domain: u32, added: Last) {
         let last = self.domains.entry(domain).or_insert(added);
         if last.sequence < added.sequence {

@@ -1,0 +1,468 @@
+//! The moments one can go back to, and every gap between them with its cause.
+//!
+//! Pure: from backups and from what was captured of the log. What the server had executed at a moment is a set of transactions. A moment
+//! can be restored if that set is known, a backup is in it, and every transaction of it that the backup lacks was captured. Sets decide, and
+//! neither names of files nor clocks: so overlapping captures, another server and a log that was begun anew are one rule.
+
+pub(crate) mod read;
+#[cfg(test)]
+mod tests;
+
+use ballast_mysql::ExecutedSet;
+use ballast_repository::StreamId;
+use jiff::Timestamp;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::vault::Vault;
+
+/// Microseconds since 1970.
+pub(crate) type Micros = u64;
+
+/// How far the clock of a server may be off this machine's, before what one says of a backup contradicts the other.
+pub(crate) const CLOCK_SKEW: Micros = 60_000_000;
+
+/// A backup as a place to start from.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    pub(crate) id: String,
+    /// The moment whose data it holds.
+    pub(crate) at: Micros,
+    /// What it holds at least, and at most: the same where its position is exact. `None`: nothing goes on from it.
+    pub(crate) executed: Option<(ExecutedSet, ExecutedSet)>,
+}
+
+/// A stretch of one stream without a hole.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    pub(crate) stream: StreamId,
+    /// Log offsets: the first byte, and behind the last.
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// What was executed before it, and what with its last whole transaction.
+    pub(crate) before: ExecutedSet,
+    pub(crate) through: ExecutedSet,
+    /// When its first transaction was committed; `None` if none is in it.
+    pub(crate) first_at: Option<Micros>,
+    /// Until when it holds everything that was committed.
+    pub(crate) known_until: Option<Micros>,
+    /// Transactions without a name are in it: no set tells them apart.
+    pub(crate) anonymous: bool,
+}
+
+/// One capture.
+#[derive(Debug, Clone)]
+pub(crate) struct Stream {
+    pub(crate) id: StreamId,
+    pub(crate) started_at: Micros,
+    /// Numbers of transactions may mean other ones than in the streams before it.
+    pub(crate) new_lineage: bool,
+    /// It is of another server than the one before it: until then, that one's log tells when what was committed.
+    pub(crate) other_server: bool,
+    /// Why it is not part of the one before, in words, with what is in neither.
+    pub(crate) cause: Option<String>,
+    /// In order.
+    pub(crate) runs: Vec<Run>,
+    /// Of its facts or segments, something could not be read.
+    pub(crate) damaged: Option<String>,
+}
+
+/// A stretch of moments, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) from: Micros,
+    pub(crate) to: Micros,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hole {
+    /// The last moment before it and the first behind it that can be restored.
+    pub(crate) from: Micros,
+    pub(crate) to: Micros,
+    pub(crate) cause: String,
+}
+
+/// What one repository can give back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Reach {
+    pub(crate) points: Vec<Span>,
+    pub(crate) gaps: Vec<Hole>,
+}
+
+/// How the moments of a run are reached from a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// Index of the backup and of the stream and run.
+    pub(crate) start: usize,
+    pub(crate) stream: usize,
+    pub(crate) run: usize,
+    pub(crate) span: Span,
+}
+
+/// Every way there is beside the backups alone. `skew` is how far the clocks of a server and of this machine may be apart.
+pub(crate) fn ways(starts: &[Start], streams: &[Stream], skew: Micros) -> Vec<Way> {
+    let lineages = lineages(streams);
+    let mut found = Vec::new();
+    for (number, start) in starts.iter().enumerate() {
+        for lineage in &lineages {
+            let inside = lineage.runs(streams);
+            let other = |(stream, _, run): &(usize, usize, &Run)| {
+                streams.get(*stream).is_some_and(|stream| !stream.other_server) && is_younger(run, start, skew)
+            };
+            if !lineage.may_hold(start) || inside.iter().any(other) {
+                continue;
+            }
+            for (position, (stream, run_number, run)) in inside.iter().enumerate() {
+                let earlier: Vec<&Run> = inside.iter().take(position).map(|(_, _, run)| *run).collect();
+                let all: Vec<&Run> = inside.iter().map(|(_, _, run)| *run).collect();
+                let since = lineage.since_of(*stream, streams);
+                let span = span(start, run, &earlier, &all).map(|span| Span {
+                    from: span.from.max(since),
+                    ..span
+                });
+                if let Some(span) = span.filter(|span| span.from <= span.to) {
+                    found.push(Way {
+                        start: number,
+                        stream: *stream,
+                        run: *run_number,
+                        span,
+                    });
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Whether the run holds transactions under numbers that the backup has too, committed when the backup was over: they are others, and the
+/// backup is of a log that was begun anew since.
+fn is_younger(run: &Run, start: &Start, skew: Micros) -> bool {
+    let Some((_, most)) = &start.executed else {
+        return false;
+    };
+    if run.first_at.is_none_or(|first| first <= start.at.saturating_add(skew)) {
+        return false;
+    }
+    match (&run.before, &run.through, most) {
+        (ExecutedSet::MariaDb(before), ExecutedSet::MariaDb(through), ExecutedSet::MariaDb(most)) => {
+            through.domains().any(|domain| {
+                let before = before.sequence(domain);
+                through.sequence(domain) > before && most.sequence(domain) > before
+            })
+        }
+        (before, through, most) => {
+            let mut own = through.clone();
+            own.minus(before);
+            let mut others = own.clone();
+            others.minus(most);
+            others != own
+        }
+    }
+}
+
+/// The moments of `run` that can be reached from `start`.
+fn span(start: &Start, run: &Run, earlier: &[&Run], all: &[&Run]) -> Option<Span> {
+    let (least, most) = start.executed.as_ref()?;
+    let until = run.known_until?;
+    if run.anonymous || !run.through.contains(most) {
+        return None;
+    }
+    // Every moment of the run from the backup's on: what was executed then contains what the backup holds.
+    if least.contains(&run.before) {
+        return (start.at <= until).then_some(Span {
+            from: start.at,
+            to: until,
+        });
+    }
+    if !run.before.contains(most) || !captured(&run.before, least, all) {
+        return None;
+    }
+    // Before its first transaction the state is that of `before`; since when, only a run that has all of that tells.
+    let known_before = earlier
+        .iter()
+        .filter(|other| other.through.contains(&run.before))
+        .filter_map(|other| other.known_until)
+        .min();
+    let from = match (run.first_at, known_before) {
+        (Some(first), Some(before)) => first.min(before),
+        (Some(first), None) => first,
+        (None, Some(before)) => before,
+        (None, None) => return None,
+    };
+    let from = from.max(start.at);
+    (from <= until).then_some(Span { from, to: until })
+}
+
+/// Whether everything in `wanted` that `held` lacks is in some run.
+pub(crate) fn captured(wanted: &ExecutedSet, held: &ExecutedSet, runs: &[&Run]) -> bool {
+    match wanted {
+        ExecutedSet::Mysql(_) => {
+            let mut missing = wanted.clone();
+            missing.minus(held);
+            for run in runs {
+                let mut own = run.through.clone();
+                own.minus(&run.before);
+                missing.minus(&own);
+            }
+            missing.is_empty()
+        }
+        // A position stands for all below it: steps from one position to a further one, domain by domain.
+        ExecutedSet::MariaDb(wanted) => wanted.domains().all(|domain| {
+            let of = |set: &ExecutedSet| match set {
+                ExecutedSet::MariaDb(position) => position.sequence(domain).unwrap_or(0),
+                ExecutedSet::Mysql(_) => 0,
+            };
+            let goal = wanted.sequence(domain).unwrap_or(0);
+            let mut at = of(held);
+            while at < goal {
+                let steps = runs
+                    .iter()
+                    .filter(|run| of(&run.before) <= at)
+                    .map(|run| of(&run.through));
+                match steps.max() {
+                    Some(farther) if farther > at => at = farther,
+                    _ => return false,
+                }
+            }
+            true
+        }),
+    }
+}
+
+/// Streams whose numbers of transactions mean the same, and since when and until when a backup is surely one of theirs.
+struct Lineage {
+    streams: std::ops::Range<usize>,
+    since: Option<Micros>,
+    until: Option<Micros>,
+}
+
+impl Lineage {
+    fn may_hold(&self, start: &Start) -> bool {
+        self.since.is_none_or(|since| start.at >= since) && self.until.is_none_or(|until| start.at <= until)
+    }
+
+    /// Since when a stream's log is the one that counts: it may hold what another server did earlier, by its own clock.
+    fn since_of(&self, stream: usize, streams: &[Stream]) -> Micros {
+        let taken_over = |number: &usize| streams.get(*number).is_some_and(|stream| stream.other_server);
+        let Some(takeover) = (self.streams.start..=stream).rev().find(taken_over) else {
+            return 0;
+        };
+        let before = streams.get(self.streams.start..takeover).unwrap_or_default();
+        let known = before
+            .iter()
+            .flat_map(|stream| &stream.runs)
+            .filter_map(|run| run.known_until);
+        known.max().unwrap_or(0)
+    }
+
+    fn runs<'a>(&self, streams: &'a [Stream]) -> Vec<(usize, usize, &'a Run)> {
+        let inside = self
+            .streams
+            .clone()
+            .filter_map(|number| Some((number, streams.get(number)?)));
+        inside
+            .flat_map(|(number, stream)| stream.runs.iter().enumerate().map(move |(run, of)| (number, run, of)))
+            .collect()
+    }
+}
+
+/// `streams` are in the order they began.
+fn lineages(streams: &[Stream]) -> Vec<Lineage> {
+    let mut found = Vec::new();
+    let mut first = 0;
+    let mut since = None;
+    let ends = (1..streams.len()).filter(|number| streams.get(*number).is_some_and(|stream| stream.new_lineage));
+    for end in ends.chain([streams.len()]) {
+        let runs = streams
+            .get(first..end)
+            .unwrap_or_default()
+            .iter()
+            .flat_map(|stream| &stream.runs);
+        let known = runs.filter_map(|run| run.known_until).max().unwrap_or(0);
+        let last = end == streams.len();
+        // Between the end of one and the beginning of the next nobody can tell which of them a backup is of.
+        found.push(Lineage {
+            streams: first..end,
+            since,
+            until: (!last).then_some(known),
+        });
+        (first, since) = (end, streams.get(end).map(|stream| stream.started_at));
+    }
+    found
+}
+
+/// What one repository can give back. `streams` are in the order they began.
+pub(crate) fn reach(starts: &[Start], streams: &[Stream], skew: Micros) -> Reach {
+    let alone = starts.iter().map(|start| Span {
+        from: start.at,
+        to: start.at,
+    });
+    let points = join(
+        alone
+            .chain(ways(starts, streams, skew).into_iter().map(|way| way.span))
+            .collect(),
+    );
+    let gaps = points
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [before, behind] => Some(Hole {
+                from: before.to,
+                to: behind.from,
+                cause: cause(before.to, behind.from, streams),
+            }),
+            _ => None,
+        })
+        .collect();
+    Reach { points, gaps }
+}
+
+/// Sorted, and one where they touch: between two neighbouring microseconds there is no moment.
+pub(crate) fn join(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_by_key(|span| (span.from, span.to));
+    let mut joined: Vec<Span> = Vec::new();
+    for span in spans {
+        match joined.last_mut() {
+            Some(last) if span.from <= last.to.saturating_add(1) => last.to = last.to.max(span.to),
+            _ => joined.push(span),
+        }
+    }
+    joined
+}
+
+/// Why nothing between the two moments can be restored.
+fn cause(from: Micros, to: Micros, streams: &[Stream]) -> String {
+    let mut reasons = Vec::new();
+    let mut any = false;
+    for stream in streams {
+        let begins = stream
+            .runs
+            .first()
+            .and_then(|run| run.first_at)
+            .unwrap_or(stream.started_at);
+        let ends = stream.runs.iter().filter_map(|run| run.known_until).max();
+        if begins.min(stream.started_at) > to || ends.is_some_and(|end| end < from) {
+            continue;
+        }
+        any = true;
+        if let Some(damaged) = &stream.damaged {
+            reasons.push(format!("log {}: {damaged}", stream.id));
+        }
+        if stream.runs.iter().any(|run| run.anonymous) {
+            reasons.push(format!("log {} has transactions without a GTID", stream.id));
+        }
+        for pair in stream.runs.windows(2) {
+            if let [before, behind] = pair
+                && before.known_until.is_none_or(|known| known <= to)
+                && behind.first_at.is_none_or(|first| first >= from)
+            {
+                reasons.push(format!(
+                    "bytes {} to {} of log {} are missing",
+                    before.to, behind.from, stream.id
+                ));
+            }
+        }
+        let lost_begin = stream.runs.first().filter(|run| run.from > 0);
+        if let Some(first) = lost_begin.filter(|run| run.first_at.is_none_or(|first| first >= from)) {
+            reasons.push(format!("bytes 0 to {} of log {} are missing", first.from, stream.id));
+        }
+        let began_inside = stream.started_at >= from || begins >= from;
+        reasons.extend(stream.cause.clone().filter(|_| began_inside));
+    }
+    if !reasons.is_empty() {
+        reasons.dedup();
+        return reasons.join("; ");
+    }
+    if any {
+        "the log was not captured without interruption, and no backup follows earlier".to_owned()
+    } else {
+        "no log was captured".to_owned()
+    }
+}
+
+/// What `timeline` shows.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Timeline {
+    pub source: String,
+    /// Every moment from `from` to `to`, both included, can be restored.
+    pub points: Vec<Moments>,
+    pub gaps: Vec<Gap>,
+    pub earliest: Option<Timestamp>,
+    pub latest: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Moments {
+    pub from: Timestamp,
+    pub to: Timestamp,
+}
+
+/// No moment between the two can be restored.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Gap {
+    pub from: Timestamp,
+    pub to: Timestamp,
+    pub cause: String,
+}
+
+/// The timeline of a source, over every repository at hand.
+pub async fn timeline(context: &Context, vault: &Vault, source: &str) -> Result<Timeline> {
+    let backups = crate::catalog::list(context, vault, Some(source)).await?;
+    let mut repositories = Vec::new();
+    for repository in vault.repositories() {
+        let read = read::read(context, repository, source).await?;
+        let starts = read::starts(&backups, repository.name(), read.flavour);
+        repositories.push(reach(&starts, &read.streams, CLOCK_SKEW));
+    }
+    Ok(Timeline::of(source, &repositories))
+}
+
+impl Timeline {
+    /// Each repository restores by itself: a moment that one of them reaches is no gap.
+    pub(crate) fn of(source: &str, repositories: &[Reach]) -> Self {
+        let points = join(repositories.iter().flat_map(|reach| reach.points.clone()).collect());
+        let gaps = points.windows(2).filter_map(|pair| match pair {
+            [before, behind] => Some((before.to, behind.from)),
+            _ => None,
+        });
+        let why = |from: Micros, to: Micros| {
+            let all = repositories.iter().flat_map(|reach| &reach.gaps);
+            let over = all.filter(|gap| gap.from <= from && to <= gap.to);
+            let mut causes: Vec<_> = over.map(|gap| gap.cause.clone()).collect();
+            causes.dedup();
+            if causes.is_empty() {
+                return "no log was captured".to_owned();
+            }
+            causes.join("; ")
+        };
+        Self {
+            source: source.to_owned(),
+            gaps: gaps
+                .map(|(from, to)| Gap {
+                    from: timestamp(from),
+                    to: timestamp(to),
+                    cause: why(from, to),
+                })
+                .collect(),
+            earliest: points.first().map(|span| timestamp(span.from)),
+            latest: points.last().map(|span| timestamp(span.to)),
+            points: points
+                .into_iter()
+                .map(|span| Moments {
+                    from: timestamp(span.from),
+                    to: timestamp(span.to),
+                })
+                .collect(),
+        }
+    }
+}
+
+pub(crate) fn micros(at: Timestamp) -> Micros {
+    u64::try_from(at.as_microsecond()).unwrap_or(0)
+}
+
+fn timestamp(at: Micros) -> Timestamp {
+    i64::try_from(at)
+        .ok()
+        .and_then(|at| Timestamp::from_microsecond(at).ok())
+        .unwrap_or(Timestamp::MAX)
+}
