@@ -11,11 +11,14 @@
 //!   no password at `localhost` (socket) and `127.0.0.1`. [`servers::MysqlOptions`] has `flavour`, `args`, `tls`, `binlog`, `gtid`,
 //!   `durable`, `clone_plugin`, `buffer_pool_mib`, `redo_mib`, and the helpers `mariadb()` and `arg("--…")`.
 //! - [`servers::RedisServer`]`::start(RedisOptions)` or `::start_on(dir, …)`: `command(&["SET", "a", "b"])`, `try_command`, `url()`,
-//!   `port()`, `socket()`, `data_dir()`, `version()`, `pid()`, `stop()`, `kill()`, `restart()`.
+//!   `port()`, `socket()`, `tls()`, `data_dir()`, `version()`, `flavour()`, `program()`, `knows("HEXPIRE")`, `pid()`, `stop()`, `kill()`,
+//!   `restart()`; `client()` gives a connection that stays: `send(&[b"SET", …])`, `try_send`, `pipeline`. [`servers::RedisOptions`] has
+//!   `flavour`, `args`, `password`, `tls`, and the helpers `valkey()` and `arg("--…", "…")`.
 //! - [`dataset::balance`]: `load(&server, shards, rows_per_shard)`, `tables(shards)`, `rows_for_bytes(shards, bytes)`.
 //!   [`dataset::ugly`]: `load(&server)`, `DATABASES`, `NAMES`. [`dataset::Writers`]`::start(&server, count, &tables,
 //!   WriterOptions { ddl, rate })`, then `stop()` gives a report. [`dataset::checksums`]`(&server, &["balance"])` gives the
-//!   fingerprint of each table. [`dataset::Donor`]`::load(bytes)` is a server to measure on: `rest()`, `touch_one_percent()`.
+//!   fingerprint of each table. [`dataset::cache`]`::load(&server)` fills a Redis or Valkey with every type it has;
+//!   [`dataset::CacheWriters`]`::start(&server, count)` keeps changing it, `stop()` gives the number of commands. [`dataset::Donor`]`::load(bytes)` is a server to measure on: `rest()`, `touch_one_percent()`.
 //! - [`s3::S3Server`]`::start(S3Options { tls, dir })`: `endpoint()`, `port()`, `ca()`, `bucket_dir()`, `kill()`, `restart()`, and the
 //!   constants `ACCESS_KEY`, `SECRET_KEY`, `BUCKET`, `REGION`. Path-style addresses.
 //! - [`chaos_proxy::ChaosProxy`]`::start(target_port)`: `port()`, `cut_after(bytes)`, `cut()`, `latency`, `bandwidth`, `stall`,

@@ -8,10 +8,12 @@ mod find;
 mod mysql;
 mod process;
 mod redis;
+mod redis_client;
 mod sql;
 
 pub use mysql::{Flavour, MysqlOptions, MysqlServer, Tls};
 pub use redis::{RedisFlavour, RedisOptions, RedisServer};
+pub use redis_client::RedisClient;
 pub use sql::{Row, SqlError};
 
 pub(crate) use process::{free_port, private_folder};

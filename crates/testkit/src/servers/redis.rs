@@ -1,18 +1,15 @@
 //! A real Redis or Valkey server.
 
 use std::fs;
-use std::io::{BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
-
 use tempfile::TempDir;
 
 use super::find;
 use super::process::{ServerProcess, free_port, private_folder};
-
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+use super::redis_client::RedisClient;
+use crate::certificates::Certificates;
 
 /// Whose server it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,6 +26,24 @@ pub struct RedisOptions {
     /// Arguments after the kit's own, so they win: `["--appendonly", "yes"]`.
     pub args: Vec<String>,
     pub password: Option<String>,
+    /// A second port that speaks TLS, with an authority made for this server.
+    pub tls: bool,
+}
+
+impl RedisOptions {
+    pub fn valkey() -> Self {
+        Self {
+            flavour: RedisFlavour::Valkey,
+            ..Self::default()
+        }
+    }
+
+    /// One more option and its value.
+    #[must_use]
+    pub fn arg(mut self, name: &str, value: &str) -> Self {
+        self.args.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
 }
 
 /// A running (or stopped) server.
@@ -39,6 +54,7 @@ pub struct RedisServer {
     folder: TempDir,
     data: PathBuf,
     port: u16,
+    tls: Option<(u16, Certificates)>,
 }
 
 impl std::fmt::Debug for RedisServer {
@@ -71,7 +87,9 @@ impl RedisServer {
             RedisFlavour::Valkey => (find::VALKEY, "valkey-server"),
         };
         let process = ServerProcess::new(name, folder.path().join("server.log"));
+        let tls = options.tls.then(|| (free_port(), Certificates::create(folder.path())));
         let server = Self {
+            tls,
             process,
             program: find::find(&wanted),
             options,
@@ -103,6 +121,12 @@ impl RedisServer {
         if let Some(password) = &self.options.password {
             command.args(["--requirepass", password]);
         }
+        if let Some((port, files)) = &self.tls {
+            command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
+            command.arg("--tls-cert-file").arg(&files.certificate);
+            command.arg("--tls-key-file").arg(&files.key);
+            command.arg("--tls-ca-cert-file").arg(&files.ca);
+        }
         command.args(&self.options.args);
         self.process
             .start(command, || self.try_command(&["PING"]).is_ok_and(|pong| pong == "PONG"));
@@ -118,21 +142,22 @@ impl RedisServer {
 
     /// As [`RedisServer::command`], the error returned.
     pub fn try_command(&self, words: &[&str]) -> Result<String, String> {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        self.try_client()?.try_send(&words)
+    }
+
+    /// A connection that stays.
+    pub fn client(&self) -> RedisClient {
+        self.try_client().unwrap_or_else(|error| panic!("connect: {error}"))
+    }
+
+    fn try_client(&self) -> Result<RedisClient, String> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).map_err(|error| error.to_string())?;
-        stream
-            .set_read_timeout(Some(ANSWER_LIMIT))
-            .map_err(|error| error.to_string())?;
-        let mut reader = BufReader::new(&stream);
+        let mut client = RedisClient::new(stream).map_err(|error| error.to_string())?;
         if let Some(password) = &self.options.password {
-            (&stream)
-                .write_all(&encoded(&["AUTH", password]))
-                .map_err(|error| error.to_string())?;
-            answer(&mut reader)?;
+            client.try_send(&[b"AUTH", password.as_bytes()])?;
         }
-        (&stream)
-            .write_all(&encoded(words))
-            .map_err(|error| error.to_string())?;
-        answer(&mut reader)
+        Ok(client)
     }
 
     pub fn url(&self) -> String {
@@ -141,6 +166,25 @@ impl RedisServer {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port that speaks TLS, and the authority of its certificate.
+    pub fn tls(&self) -> (u16, &Path) {
+        let (port, files) = self.tls.as_ref().expect("the server was started with tls");
+        (*port, &files.ca)
+    }
+
+    pub fn flavour(&self) -> RedisFlavour {
+        self.options.flavour
+    }
+
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Whether the server knows this command.
+    pub fn knows(&self, command: &str) -> bool {
+        self.command(&["COMMAND", "INFO", command]).lines().count() > 1
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -183,42 +227,5 @@ impl RedisServer {
     pub fn restart(&self) {
         self.process.stop();
         self.run();
-    }
-}
-
-fn encoded(words: &[&str]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
-    }
-    bytes
-}
-
-fn answer(reader: &mut impl std::io::BufRead) -> Result<String, String> {
-    let mut line = String::new();
-    if reader.read_line(&mut line).map_err(|error| error.to_string())? == 0 {
-        return Err("the server closed the connection".to_owned());
-    }
-    let line = line.trim_end();
-    let (kind, rest) = line
-        .split_at_checked(1)
-        .ok_or_else(|| format!("not an answer: {line:?}"))?;
-    let length = || rest.parse::<i64>().map_err(|error| format!("{line:?}: {error}"));
-    match kind {
-        "+" | ":" => Ok(rest.to_owned()),
-        "-" => Err(rest.to_owned()),
-        "$" => {
-            let Ok(length) = usize::try_from(length()?) else {
-                return Ok("(nil)".to_owned());
-            };
-            let mut bytes = vec![0; length + 2];
-            reader.read_exact(&mut bytes).map_err(|error| error.to_string())?;
-            Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
-        }
-        "*" => (0..length()?)
-            .map(|_| answer(reader))
-            .collect::<Result<Vec<_>, _>>()
-            .map(|lines| lines.join("\n")),
-        _ => Err(format!("not an answer: {line:?}")),
     }
 }
