@@ -11,13 +11,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("storage", &["base"]),
     ("mysql", &["base"]),
+    ("redis", &["base"]),
     ("repository", &["storage", "base"]),
     ("protect", &["repository", "storage", "mysql", "base"]),
     ("app", &["protect", "repository", "storage", "base"]),
     ("testkit", &["base"]),
 ];
 /// Crates whose tests may start real servers.
-const TESTKIT_USERS: &[&str] = &["storage", "mysql", "protect", "app"];
+const TESTKIT_USERS: &[&str] = &["storage", "mysql", "redis", "protect", "app"];
 /// The seams.
 const SEAMS: &[&str] = &["Storage", "Source", "Target", "Clock", "Observer"];
 /// Public traits that are no seams: a bound that sorts errors.

@@ -1,0 +1,32 @@
+//! Floor 1: Redis and Valkey as they are. Connections, what a server is and has, its snapshot format, its replication
+//! protocol and command stream, the directory it loads by itself.
+//!
+//! Nothing here knows what the floors above keep or promise.
+
+mod address;
+mod aof;
+mod command;
+mod connection;
+mod error;
+mod position;
+mod psync;
+mod rdb;
+mod requirements;
+mod server;
+mod throwaway;
+mod wire;
+
+pub use address::{ServerAddress, TlsMode};
+pub use aof::{DataForm, DataWriter};
+pub use command::{Border, CommandScanner, StreamCommand, select_command};
+pub use connection::Connection;
+pub use error::RedisError;
+pub use position::Position;
+pub use psync::{Attached, CommandLink, Snapshot, SnapshotForm, StreamPiece, SyncOptions};
+pub use rdb::{ContentDigest, DatabaseSummary, KeyFact, KeyKind, RdbFeed, RdbSummary, RdbVersion, WalkOptions, walk};
+pub use requirements::{
+    ForkRoom, Requirement, Severity, fork_room, log_requirements, recorder_rights, snapshot_requirements,
+};
+pub use server::{Facts, Flavour, Info, ReplicaFact, ServerVersion};
+pub use throwaway::{ServerBinary, ThrowawayOptions, ThrowawayServer};
+pub use wire::resp::Reply;

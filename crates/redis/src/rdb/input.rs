@@ -1,0 +1,174 @@
+//! The bytes of a snapshot, through one small window: where they stand, what their checksum is, and where they end too early.
+#![deny(clippy::indexing_slicing)]
+
+use std::io::{ErrorKind, Read};
+
+use crc_fast::{CrcAlgorithm, Digest};
+
+use crate::RedisError;
+
+/// How much is looked at together.
+const WINDOW_BYTES: usize = 64 * 1024;
+
+pub(crate) struct Input<R> {
+    source: R,
+    window: Box<[u8]>,
+    /// The next byte, and the end of what was read.
+    at: usize,
+    end: usize,
+    /// Up to here the window's bytes are in the checksum.
+    summed: usize,
+    sum: Digest,
+    /// Where in the snapshot the window begins.
+    before: u64,
+}
+
+impl<R: Read> Input<R> {
+    pub(crate) fn new(source: R) -> Self {
+        Self {
+            source,
+            window: vec![0; WINDOW_BYTES].into_boxed_slice(),
+            at: 0,
+            end: 0,
+            summed: 0,
+            sum: Digest::new(CrcAlgorithm::Crc64Redis),
+            before: 0,
+        }
+    }
+
+    /// How many bytes were taken.
+    pub(crate) fn offset(&self) -> u64 {
+        self.before + self.at as u64
+    }
+
+    pub(crate) fn damaged(&self, what: impl Into<String>) -> RedisError {
+        RedisError::Damaged {
+            offset: self.offset(),
+            what: what.into(),
+        }
+    }
+
+    /// What was read and not taken.
+    fn ahead(&self) -> &[u8] {
+        self.window.get(self.at..self.end).unwrap_or_default()
+    }
+
+    fn add_to_sum(&mut self) {
+        self.sum
+            .update(self.window.get(self.summed..self.at).unwrap_or_default());
+        self.summed = self.at;
+    }
+
+    /// Reads on when all was taken; `false` at the end.
+    fn refill(&mut self) -> Result<bool, RedisError> {
+        if self.at < self.end {
+            return Ok(true);
+        }
+        self.add_to_sum();
+        self.before += self.end as u64;
+        (self.at, self.end, self.summed) = (0, 0, 0);
+        loop {
+            match self.source.read(&mut self.window) {
+                Ok(0) => return Ok(false),
+                Ok(read) => {
+                    self.end = read.min(self.window.len());
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(source) => return Err(RedisError::Source { source }),
+            }
+        }
+    }
+
+    pub(crate) fn is_at_end(&mut self) -> Result<bool, RedisError> {
+        Ok(!self.refill()?)
+    }
+
+    /// Takes `length` bytes, in portions.
+    pub(crate) fn take(
+        &mut self,
+        length: u64,
+        reading: &'static str,
+        mut portion: impl FnMut(&[u8]),
+    ) -> Result<(), RedisError> {
+        let mut missing = length;
+        while missing > 0 {
+            if !self.refill()? {
+                return Err(self.damaged(format!("it ends within {reading}, {missing} bytes too early")));
+            }
+            let ahead = self.ahead();
+            let now = ahead.len().min(usize::try_from(missing).unwrap_or(usize::MAX));
+            portion(ahead.get(..now).unwrap_or_default());
+            self.at += now;
+            missing -= now as u64;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn byte(&mut self, reading: &'static str) -> Result<u8, RedisError> {
+        if let Some(&byte) = self.ahead().first() {
+            self.at += 1;
+            return Ok(byte);
+        }
+        self.array::<1>(reading).map(|[byte]| byte)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self, reading: &'static str) -> Result<[u8; N], RedisError> {
+        if let Some(bytes) = self.ahead().first_chunk::<N>() {
+            let bytes = *bytes;
+            self.at += N;
+            return Ok(bytes);
+        }
+        let (mut bytes, mut filled) = ([0; N], 0);
+        self.take(N as u64, reading, |portion| {
+            for (to, from) in bytes.iter_mut().skip(filled).zip(portion) {
+                *to = *from;
+            }
+            filled += portion.len();
+        })?;
+        Ok(bytes)
+    }
+
+    /// The checksum over all that was taken.
+    pub(crate) fn checksum(&mut self) -> u64 {
+        self.add_to_sum();
+        self.sum.finalize()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives a few bytes at a time.
+    struct Drops<'a>(&'a [u8], usize);
+
+    impl Read for Drops<'_> {
+        fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+            let now = self.0.len().min(self.1).min(to.len());
+            to[..now].copy_from_slice(&self.0[..now]);
+            self.0 = &self.0[now..];
+            Ok(now)
+        }
+    }
+
+    #[test]
+    fn portions_of_any_size_give_the_same_bytes_and_checksum() {
+        for size in [1, 2, 3, 7, 9, 100] {
+            let mut input = Input::new(Drops(b"123456789x", size));
+            assert_eq!(input.byte("a").unwrap(), b'1');
+            assert_eq!(&input.array::<4>("b").unwrap(), b"2345");
+            let mut rest = Vec::new();
+            input.take(4, "c", |portion| rest.extend_from_slice(portion)).unwrap();
+            assert_eq!(rest, b"6789");
+            assert_eq!(input.checksum(), 0xe9c6_d914_c4b8_d9ca);
+            assert!(!input.is_at_end().unwrap());
+            let error = input.array::<3>("the tail").unwrap_err().to_string();
+            assert_eq!(
+                error,
+                "snapshot damaged at byte 10: it ends within the tail, 2 bytes too early"
+            );
+            assert!(input.is_at_end().unwrap());
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The client side of the wire: bytes in and out, limited and cancellable, and what an answer means.
+
+pub(crate) mod channel;
+pub(crate) mod resp;
+pub(crate) mod tls;
+pub(crate) mod transport;
