@@ -107,13 +107,15 @@ between backticks, as in SQL: --only '`shop.eu`.`a=b`' --rename '`shop.eu`.`a=b`
 A folder that holds something, and tables of the same names, are refused unless --replace says so.
 A load into a running server that was stopped goes on when the same is typed again; until it is through it remembers
 on the server, in database ballast_load, what is there.
+Of a Redis or Valkey TARGET is dir:PATH, a folder that is empty or absent: a stock server loads what is in it.
 
 Examples:
   ballast restore orders --to datadir:/var/lib/mysql-new --dry-run
   ballast restore orders --to datadir:/var/lib/mysql-new
   ballast restore orders --to datadir:/var/lib/mysql-new --backup ID --from-repository cloud
   ballast restore orders --to mysql://admin@db2:3306 --only 'balance.orders_{0..9}'
-  ballast restore orders --to mysql://admin@db2:3306 --only balance.shops --rename balance.shops=rescue.shops")]
+  ballast restore orders --to mysql://admin@db2:3306 --only balance.shops --rename balance.shops=rescue.shops
+  ballast restore cache --to dir:/var/lib/redis-new")]
     Restore(RestoreArgs),
     /// Bring one repository up to another
     #[command(after_help = "\
@@ -184,7 +186,7 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct RestoreArgs {
     /// The source whose backup is restored
     pub(crate) source: String,
-    /// Where to: datadir:PATH, or mysql://USER@HOST:PORT (its password in $BALLAST_TARGET_PASSWORD)
+    /// Where to: datadir:PATH, or mysql://USER@HOST:PORT (its password in $BALLAST_TARGET_PASSWORD); of a Redis dir:PATH
     #[arg(long, value_name = "TARGET")]
     pub(crate) to: String,
     /// Only these tables, such as 'balance.orders_{0..9}'; may be given several times
@@ -211,6 +213,9 @@ pub(crate) struct RestoreArgs {
     /// The server that proves the restore [default: $BALLAST_MYSQLD or $BALLAST_MARIADBD, mysqld or mariadbd in $PATH or /usr/sbin]
     #[arg(long, value_name = "PATH")]
     pub(crate) mysqld: Option<PathBuf>,
+    /// The same for a Redis [default: $BALLAST_REDIS_SERVER or $BALLAST_VALKEY_SERVER, redis-server or valkey-server in $PATH or /usr/sbin]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) server: Option<PathBuf>,
     /// Folder with room for a backup's files while rows are read from them [default: $TMPDIR or /tmp]
     #[arg(long, value_name = "PATH")]
     pub(crate) scratch: Option<PathBuf>,

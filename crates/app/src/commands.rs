@@ -9,6 +9,7 @@ mod init;
 mod list;
 mod log;
 mod restore;
+mod restore_redis;
 mod status;
 mod timeline;
 mod verify;

@@ -13,7 +13,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("mysql", &["base"]),
     ("redis", &["base"]),
     ("repository", &["storage", "base"]),
-    ("protect", &["repository", "storage", "mysql", "base"]),
+    ("protect", &["repository", "storage", "mysql", "redis", "base"]),
     ("app", &["protect", "repository", "storage", "base"]),
     ("testkit", &["base"]),
 ];

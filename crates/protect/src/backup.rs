@@ -6,7 +6,7 @@ use ballast_repository::{BackupId, BackupWriter, WrittenBackup};
 
 use crate::catalog::{BackupFacts, BackupSummary};
 use crate::context::{Context, StepTime, Steps};
-use crate::error::{ProtectError, Result, chain};
+use crate::error::{Result, chain};
 use crate::mysql::lease::{Alone, Lease};
 use crate::mysql::pieces::PIECE_BYTES;
 use crate::mysql::preflight::{address, preflight};
@@ -38,6 +38,9 @@ impl BackupOutcome {
 
 /// Takes one backup now, into every repository at hand.
 pub async fn backup(context: &Context, vault: &Vault, source: &SourceSettings) -> Result<BackupOutcome> {
+    if source.kind == SourceKind::Redis {
+        return Box::pin(crate::redis::backup::backup(context, vault, source)).await;
+    }
     Box::pin(backup_in_pieces(context, vault, source, PIECE_BYTES)).await
 }
 
@@ -48,7 +51,6 @@ pub async fn backup_in_pieces(
     source: &SourceSettings,
     piece_bytes: usize,
 ) -> Result<BackupOutcome> {
-    check_kind(source)?;
     let mut steps = context.steps();
     let address = address(source)?;
     let (facts, engine) = steps.run("preflight", preflight(context, source, &address)).await?;
@@ -107,6 +109,7 @@ async fn backup_held(
         snapshot_at: taken.snapshot_at,
         position: taken.position.clone(),
         tables: taken.tables.len() as u64,
+        keys: None,
         missing: missing.clone(),
         bytes_source: taken.bytes_source,
         bytes_new: 0,
@@ -120,7 +123,7 @@ async fn backup_held(
 }
 
 /// A first backup takes about a third of the data; with less room than a quarter of it, it is likely to fail.
-async fn warn_of_space(context: &Context, vault: &Vault, data_bytes: u64) -> Result<()> {
+pub(crate) async fn warn_of_space(context: &Context, vault: &Vault, data_bytes: u64) -> Result<()> {
     const LIKELY_SHARE: u64 = 4;
     for repository in vault.repositories() {
         // A store that cannot tell, or does not answer now, is not a reason to stop here.
@@ -142,18 +145,8 @@ async fn warn_of_space(context: &Context, vault: &Vault, data_bytes: u64) -> Res
     Ok(())
 }
 
-fn check_kind(source: &SourceSettings) -> Result<()> {
-    if source.kind == SourceKind::Mysql {
-        return Ok(());
-    }
-    Err(ProtectError::usage(format!(
-        "source \"{}\": this version backs up MySQL only",
-        source.name
-    )))
-}
-
 /// Threads that compress: as many as there are cores, within reason.
-fn workers() -> usize {
+pub(crate) fn workers() -> usize {
     const WORKERS_MAX: usize = 8;
     std::thread::available_parallelism()
         .map_or(2, usize::from)
@@ -175,7 +168,7 @@ fn missing(source: &SourceSettings, taken: &Taken) -> Vec<String> {
     missing
 }
 
-async fn write(id: &BackupId, taken: Taken, mut facts: BackupFacts) -> Result<(WrittenBackup, BackupFacts)> {
+pub(crate) async fn write(id: &BackupId, taken: Taken, mut facts: BackupFacts) -> Result<(WrittenBackup, BackupFacts)> {
     let mut noted = facts.clone();
     let written = taken
         .writer
@@ -190,7 +183,7 @@ async fn write(id: &BackupId, taken: Taken, mut facts: BackupFacts) -> Result<(W
     Ok((written, facts))
 }
 
-fn outcome(
+pub(crate) fn outcome(
     vault: &Vault,
     id: &BackupId,
     facts: BackupFacts,

@@ -24,6 +24,9 @@ pub(crate) struct BackupFacts {
     pub(crate) snapshot_at: Timestamp,
     pub(crate) position: Position,
     pub(crate) tables: u64,
+    /// Of a Redis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) keys: Option<u64>,
     /// Expected tables that were not there: with one, the backup is incomplete.
     pub(crate) missing: Vec<String>,
     pub(crate) bytes_source: u64,
@@ -59,6 +62,9 @@ pub struct BackupSummary {
     pub snapshot_at: Option<Timestamp>,
     pub position: Option<Position>,
     pub tables: Option<u64>,
+    /// Of a Redis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<u64>,
     /// Expected tables that it lacks.
     pub missing: Vec<String>,
     pub bytes_source: Option<u64>,
@@ -90,6 +96,7 @@ impl BackupSummary {
             snapshot_at: of.map(|facts| facts.snapshot_at),
             position: of.map(|facts| facts.position.clone()),
             tables: of.map(|facts| facts.tables),
+            keys: of.and_then(|facts| facts.keys),
             missing,
             bytes_source: of.map(|facts| facts.bytes_source),
             bytes_new: of.map(|facts| facts.bytes_new),

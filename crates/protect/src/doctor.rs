@@ -10,6 +10,7 @@ use crate::error::{ErrorKind, ProtectError, Result, chain};
 use crate::mysql::commit_pause::read_tables;
 use crate::mysql::external::tools;
 use crate::mysql::preflight::{address, is_another_kind};
+use crate::redis::doctor::look_at_redis;
 use crate::settings::{Engine, KeyMaterial, RepositorySettings, SourceKind, SourceSettings};
 use crate::vault::Vault;
 
@@ -53,14 +54,7 @@ pub async fn doctor(
     for source in sources {
         match source.kind {
             SourceKind::Mysql => findings.extend(look_at_mysql(context, source).await?),
-            SourceKind::Redis => findings.push(Finding {
-                check: "kind".to_owned(),
-                subject: source.name.clone(),
-                severity: Severity::Error,
-                expected: "a kind this version backs up (mysql)".to_owned(),
-                actual: "redis".to_owned(),
-                remedy: Some("leave the source out until a later version".to_owned()),
-            }),
+            SourceKind::Redis => findings.extend(look_at_redis(context, source).await?),
         }
     }
     Ok(findings)
@@ -233,7 +227,7 @@ fn from_requirement(source: &SourceSettings, requirement: Requirement) -> Findin
     }
 }
 
-fn fine(check: &str, subject: &str, expected: &str) -> Finding {
+pub(crate) fn fine(check: &str, subject: &str, expected: &str) -> Finding {
     Finding {
         check: check.to_owned(),
         subject: subject.to_owned(),
@@ -244,7 +238,7 @@ fn fine(check: &str, subject: &str, expected: &str) -> Finding {
     }
 }
 
-fn unusable(check: &str, subject: &str, expected: &str, error: &ProtectError) -> Finding {
+pub(crate) fn unusable(check: &str, subject: &str, expected: &str, error: &ProtectError) -> Finding {
     Finding {
         check: check.to_owned(),
         subject: subject.to_owned(),
@@ -256,7 +250,7 @@ fn unusable(check: &str, subject: &str, expected: &str, error: &ProtectError) ->
 }
 
 /// Passes an interruption on; everything else is to be shown.
-fn stopped(error: ProtectError) -> Result<ProtectError> {
+pub(crate) fn stopped(error: ProtectError) -> Result<ProtectError> {
     if error.kind() == ErrorKind::Interrupted {
         Err(error)
     } else {

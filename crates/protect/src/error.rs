@@ -60,6 +60,10 @@ impl ProtectError {
         }
     }
 
+    pub(crate) fn of_kind(self, kind: ErrorKind) -> Self {
+        Self { kind, ..self }
+    }
+
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -165,6 +169,21 @@ impl From<ballast_mysql::MysqlError> for ProtectError {
         };
         let made = Self::new(kind, chain(&error));
         match hint {
+            Some(hint) => made.hint(hint),
+            None => made,
+        }
+    }
+}
+
+impl From<ballast_redis::RedisError> for ProtectError {
+    fn from(error: ballast_redis::RedisError) -> Self {
+        let kind = match &error {
+            ballast_redis::RedisError::Cancelled(cancelled) => return (*cancelled).into(),
+            ballast_redis::RedisError::Damaged { .. } => ErrorKind::Damaged,
+            _ => ErrorKind::Failed,
+        };
+        let made = Self::new(kind, chain(&error));
+        match error.hint() {
             Some(hint) => made.hint(hint),
             None => made,
         }

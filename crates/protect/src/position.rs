@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A position in MySQL's log. Set of transactions, and file and offset, of the same instant.
+/// A position in a source's log. In MySQL's: Set of transactions, and file and offset, of the same instant.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Position {
     /// The transactions it contains; empty where the server keeps no GTIDs.
@@ -17,10 +17,27 @@ pub struct Position {
     pub exact: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_least: Option<String>,
+    /// Of a Redis: its replication id, in which `offset` counts the bytes of its stream of commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication_id: Option<String>,
+}
+
+impl Position {
+    pub(crate) fn of_redis(position: &ballast_redis::Position) -> Self {
+        Self {
+            offset: Some(position.offset),
+            exact: true,
+            replication_id: Some(position.history.clone()),
+            ..Self::default()
+        }
+    }
 }
 
 impl std::fmt::Display for Position {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let (Some(id), Some(offset)) = (&self.replication_id, self.offset) {
+            return write!(f, "{id}:{offset}");
+        }
         match (&self.file, self.offset) {
             (Some(file), Some(offset)) => write!(f, "{file}:{offset}")?,
             _ => f.write_str("no binlog")?,

@@ -3,7 +3,7 @@
 
 mod from_rows;
 mod open_files;
-mod place;
+pub(crate) mod place;
 pub(crate) mod private;
 mod unpack;
 
@@ -355,7 +355,7 @@ fn start_command(plan: &RestorePlan, settings: &BTreeMap<String, String>, outsid
 }
 
 /// Quoted for a shell where that is needed.
-fn shell_word(path: &Path) -> String {
+pub(crate) fn shell_word(path: &Path) -> String {
     let text = path.to_string_lossy();
     if text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-:=,".contains(c)) {
         return text.into_owned();

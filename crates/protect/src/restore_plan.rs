@@ -1,7 +1,7 @@
 //! Which backup, from which repository, to where: decided and shown before anything is written.
 
 mod programs;
-mod target;
+pub(crate) mod target;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -23,7 +23,7 @@ use crate::pattern::TablePattern;
 use crate::position::Position;
 use crate::replay::ReplayPlan;
 use crate::restore::private;
-use crate::settings::{Engine, ToolPlaces};
+use crate::settings::{Engine, SourceKind, ToolPlaces};
 use crate::vault::Vault;
 
 /// A restore keeps what is not finished in a folder of this name in its target. Not a hidden one: the server does not look for
@@ -88,7 +88,7 @@ impl FromStr for RestoreTarget {
             }
             _ => Err(
                 ProtectError::usage(format!("target \"{text}\" is not one this version restores to")).hint(
-                    "write datadir:PATH, a folder that is empty or not there, or mysql://USER@HOST:PORT, a running server",
+                    "write datadir:PATH, a folder that is empty or not there, mysql://USER@HOST:PORT, a running server, or for a Redis dir:PATH",
                 ),
             ),
         }
@@ -334,11 +334,25 @@ pub(crate) fn choose(
     request: &RestoreRequest,
     backups: Vec<BackupSummary>,
 ) -> Result<BackupSummary> {
+    let chosen = choose_of(context, &request.source, request.backup.as_deref(), backups)?;
+    if chosen.kind == Some(SourceKind::Redis) {
+        let message = format!("source \"{}\" is a Redis", request.source);
+        return Err(ProtectError::usage(message).hint("restore it to --to dir:PATH"));
+    }
+    Ok(chosen)
+}
+
+/// The backup that was named, or the newest good one.
+pub(crate) fn choose_of(
+    context: &Context,
+    source: &str,
+    wanted: Option<&str>,
+    backups: Vec<BackupSummary>,
+) -> Result<BackupSummary> {
     let none =
         |message| ProtectError::new(ErrorKind::NotRestorable, message).hint("see what there is with: ballast list");
-    let source = &request.source;
-    if let Some(id) = &request.backup {
-        let found = backups.into_iter().find(|backup| backup.id == *id);
+    if let Some(id) = wanted {
+        let found = backups.into_iter().find(|backup| backup.id == id);
         let found = found.ok_or_else(|| none(format!("source \"{source}\" has no backup \"{id}\"")))?;
         return match found.state {
             BackupState::Good => Ok(found),

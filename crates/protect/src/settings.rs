@@ -82,4 +82,6 @@ pub enum Engine {
     Physical,
     Logical,
     External,
+    /// Of a Redis, the only one.
+    Snapshot,
 }

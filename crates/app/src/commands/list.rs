@@ -48,7 +48,10 @@ fn row(backup: &BackupSummary) -> Vec<String> {
         backup.source.clone().unwrap_or_else(unknown),
         state_word(backup.state).to_owned(),
         moment(backup.finished_at),
-        backup.tables.map_or_else(unknown, |tables| tables.to_string()),
+        match (backup.keys, backup.tables) {
+            (Some(keys), _) => format!("{keys} keys"),
+            (None, tables) => tables.map_or_else(unknown, |tables| tables.to_string()),
+        },
         bytes(backup.bytes_source),
         bytes(backup.bytes_new),
         backup.repositories.join(","),

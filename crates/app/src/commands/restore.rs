@@ -20,6 +20,9 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
     if let Some(name) = &args.from_repository {
         config.repository(name)?;
     }
+    if let Some(folder) = args.to.strip_prefix("dir:").filter(|folder| !folder.is_empty()) {
+        return super::restore_redis::run(run, &config, &args, folder.into()).await;
+    }
     let target: RestoreTarget = args.to.parse()?;
     let mut request = RestoreRequest {
         target_password: target_password(run, &config, &args).await?,
@@ -50,7 +53,7 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
         mariadbd: mariadb(args.mysqld.clone())?,
         mysqld: server(args.mysqld)?,
         probed: None,
-        scratch: scratch(args.scratch),
+        scratch: scratch(args.scratch.clone()),
     };
     // A passphrase takes its time, and so does a server program that says what it is.
     let (program, cancel) = (request.mysqld.clone(), run.context.cancel.clone());
@@ -88,7 +91,7 @@ async fn load_rows(run: &Run, vault: &Vault, request: &RestoreRequest, dry_run: 
 }
 
 /// The plan: what was asked for, or what is about to be done.
-fn tell(run: &Run, plan: &impl serde::Serialize, lines: &[(String, String)], dry_run: bool) -> Result<()> {
+pub(super) fn tell(run: &Run, plan: &impl serde::Serialize, lines: &[(String, String)], dry_run: bool) -> Result<()> {
     if dry_run && run.output.json {
         return run.output.record("plan", plan);
     }
@@ -126,7 +129,7 @@ async fn target_password(run: &Run, config: &Config, args: &RestoreArgs) -> Resu
     }
 }
 
-fn scratch(named: Option<PathBuf>) -> PathBuf {
+pub(super) fn scratch(named: Option<PathBuf>) -> PathBuf {
     named
         .or_else(|| variable("TMPDIR").map(PathBuf::from))
         .unwrap_or_else(|| PathBuf::from("/tmp"))

@@ -17,6 +17,7 @@ mod mistakes;
 mod no_binlog;
 mod out_of_files;
 mod position;
+mod redis;
 mod rows_consistent;
 mod savings;
 mod several;

@@ -124,6 +124,7 @@ pub(crate) async fn read_position(connection: &mut Connection, exact: bool) -> R
         offset,
         exact,
         at_least: None,
+        replication_id: None,
     })
 }
 

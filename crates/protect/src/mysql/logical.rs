@@ -178,6 +178,7 @@ fn position(read: &ConsistentRead) -> Position {
         offset: place.offset,
         exact: true,
         at_least: None,
+        replication_id: None,
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) async fn preflight(
         }
         Engine::Auto | Engine::Physical if lacking.is_empty() => Ok((facts, Engine::Physical)),
         Engine::Auto if is_another_kind(&facts) => Ok((facts, Engine::Logical)),
-        Engine::Auto | Engine::Physical => Err(refusal(source, "copied physically", &lacking)),
+        Engine::Auto | Engine::Physical | Engine::Snapshot => Err(refusal(source, "copied physically", &lacking)),
     }
 }
 

@@ -213,6 +213,7 @@ async fn reached(context: &Context, address: &ServerAddress, directory: &Path) -
         offset: status.as_ref().map(|status| status.binlog_offset),
         exact: true,
         at_least: None,
+        replication_id: None,
     })
 }
 
@@ -302,6 +303,7 @@ mod tests {
             offset,
             exact: true,
             at_least: None,
+            replication_id: None,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::restore_plan::{RestorePlan, UNFINISHED};
 /// Moved last: without it no server starts on the directory.
 const LAST: &str = "ibdata1";
 /// Held by the restore that runs; in the folder outside it is the mark of what is not finished.
-pub(super) const LOCK: &str = "ballast-restore.lock";
+pub(crate) const LOCK: &str = "ballast-restore.lock";
 
 #[derive(Debug)]
 pub(super) struct Place {
@@ -146,7 +146,7 @@ fn outside(target: &Path) -> PathBuf {
 }
 
 /// A folder on which another restore works is not touched.
-pub(super) fn lock(folder: &Path) -> Result<File> {
+pub(crate) fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK);
     let file = File::options()
         .create(true)
@@ -183,11 +183,11 @@ fn refuse_running(target: &Path) -> Result<()> {
     clippy::disallowed_methods,
     reason = "the folder is synced by the caller, once for all names"
 )]
-pub(super) fn move_in_place(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn move_in_place(from: &Path, to: &Path) -> Result<()> {
     std::fs::rename(from, to).map_err(failed("move", from))
 }
 
-pub(super) fn private_dir(path: &Path, recursive: bool) -> Result<()> {
+pub(crate) fn private_dir(path: &Path, recursive: bool) -> Result<()> {
     std::fs::DirBuilder::new()
         .recursive(recursive)
         .mode(0o750)
@@ -212,6 +212,6 @@ pub(super) fn sync_tree(root: &Path) -> Result<()> {
     sync_dir(root).map_err(|error| ProtectError::failed("make the restored directory durable").because(error))
 }
 
-pub(super) fn failed<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> ProtectError + 'a {
+pub(crate) fn failed<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> ProtectError + 'a {
     move |error| ProtectError::failed(format!("{step} \"{}\"", path.display())).because(error)
 }

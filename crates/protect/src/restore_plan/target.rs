@@ -7,7 +7,7 @@ use crate::error::{ProtectError, Result};
 use crate::vault::real_path;
 
 /// A target that is, holds or lies in a repository would destroy it.
-pub(super) fn refuse_repository(repositories: &[(String, String)], target: &Path) -> Result<()> {
+pub(crate) fn refuse_repository(repositories: &[(String, String)], target: &Path) -> Result<()> {
     let real = real_path(target);
     for (name, url) in repositories {
         let Some(folder) = url.strip_prefix("file://").map(|path| real_path(Path::new(path))) else {
@@ -47,7 +47,7 @@ fn refuse_no_folder(target: &Path) -> Result<()> {
 }
 
 /// What stands in the target's place; refused unless it may go. What an interrupted restore left is always taken away.
-pub(super) fn look(target: &Path, replace: bool) -> Result<Vec<String>> {
+pub(crate) fn look(target: &Path, replace: bool) -> Result<Vec<String>> {
     refuse_no_folder(target)?;
     let failed = |error| ProtectError::failed(format!("look at target \"{}\"", target.display())).because(error);
     let mut held = match std::fs::read_dir(target) {
@@ -77,7 +77,7 @@ pub(super) fn look(target: &Path, replace: bool) -> Result<Vec<String>> {
 }
 
 /// Free bytes on the volume the target will lie on.
-pub(super) fn free_bytes(target: &Path) -> Result<u64> {
+pub(crate) fn free_bytes(target: &Path) -> Result<u64> {
     let there = target.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let facts = rustix::fs::statvfs(there).map_err(|error| {
         ProtectError::failed(format!("ask for the free space at \"{}\"", there.display()))

@@ -129,6 +129,24 @@ impl<R: Read> Input<R> {
         Ok(bytes)
     }
 
+    /// Takes all that is left: the checksum over all but the last eight bytes, and these.
+    pub(crate) fn drain(&mut self) -> Result<(u64, u64), RedisError> {
+        let mut tail: Vec<u8> = Vec::new();
+        self.add_to_sum();
+        while self.refill()? {
+            tail.extend_from_slice(self.ahead());
+            self.at = self.end;
+            // What goes through the tail is summed there.
+            self.summed = self.at;
+            let known = tail.len().saturating_sub(8);
+            self.sum.update(tail.get(..known).unwrap_or_default());
+            tail.drain(..known);
+        }
+        let stored = tail.first_chunk().map(|tail| u64::from_le_bytes(*tail));
+        let stored = stored.ok_or_else(|| self.damaged("it ends before its checksum"))?;
+        Ok((self.sum.finalize(), stored))
+    }
+
     /// The checksum over all that was taken.
     pub(crate) fn checksum(&mut self) -> u64 {
         self.add_to_sum();

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::digest::{ContentDigest, Hash, Sum};
+use super::digest::{ContentDigest, Hash};
 use super::values::KeyKind;
 use crate::{Flavour, Position, RedisError};
 
@@ -94,8 +94,6 @@ pub struct DatabaseSummary {
     pub digest: ContentDigest,
     /// Keys left out because they had expired by the moment asked for.
     pub gone: u64,
-    #[serde(skip)]
-    pub(crate) sum: Sum,
 }
 
 /// All of it.

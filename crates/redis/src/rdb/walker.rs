@@ -70,6 +70,7 @@ pub fn walk(
         facts: BTreeMap::new(),
         hash: Hash::default(),
         functions: Sum::default(),
+        sums: BTreeMap::new(),
         database: 0,
         expected: None,
         summary: RdbSummary {
@@ -96,6 +97,8 @@ struct Walk<R> {
     hash: Hash,
     facts: BTreeMap<&'static str, Vec<u8>>,
     functions: Sum,
+    /// Of each database's keys.
+    sums: BTreeMap<u32, Sum>,
     database: u32,
     /// Keys and expiring keys the server says the database has, less those that have come.
     expected: Option<(i64, i64)>,
@@ -107,6 +110,15 @@ const KEPT_FACTS: [&str; 5] = ["redis-ver", "valkey-ver", "repl-id", "repl-offse
 
 impl<R: Read> Walk<R> {
     fn run(mut self, on_key: &mut dyn FnMut(&KeyFact<'_>)) -> Result<RdbSummary, RedisError> {
+        match self.parts(on_key) {
+            Ok(()) => self.end(),
+            Err(unknown @ RedisError::Unsupported { .. }) => Err(self.judge(unknown)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Up to the end mark.
+    fn parts(&mut self, on_key: &mut dyn FnMut(&KeyFact<'_>)) -> Result<(), RedisError> {
         let mut expires_at = None;
         let mut from = self.input.offset();
         loop {
@@ -138,7 +150,24 @@ impl<R: Read> Walk<R> {
         if expires_at.is_some() {
             return Err(self.input.damaged("it ends with an expiry that belongs to no key"));
         }
-        self.end()
+        Ok(())
+    }
+
+    /// What is unknown here may be new, or may have been changed on its way: the checksum at the end tells.
+    fn judge(&mut self, unknown: RedisError) -> RedisError {
+        let offset = self.input.offset();
+        if !self.summary.version.has_checksum() {
+            return unknown;
+        }
+        match self.input.drain() {
+            Ok((_, 0)) => unknown,
+            Ok((found, stored)) if found == stored => unknown,
+            Ok((found, stored)) => RedisError::Damaged {
+                offset,
+                what: format!("{unknown}; and its checksum is {found:016x}, and {stored:016x} was stored"),
+            },
+            Err(error) => error,
+        }
     }
 
     fn between_keys(&mut self, code: u8) -> Result<(), RedisError> {
@@ -256,7 +285,8 @@ impl<R: Read> Walk<R> {
             hash.number(value.kind as u64);
             hash.signed(expires_at.unwrap_or(-1));
             hash.digest(&value.digest);
-            database.sum.add(&hash.finish());
+            let sum = self.sums.entry(self.database).or_default();
+            sum.add(&hash.finish());
             database.keys += 1;
             database.expiring += u64::from(expires_at.is_some());
             *database.kinds.entry(value.kind).or_default() += 1;
@@ -318,8 +348,8 @@ impl<R: Read> Walk<R> {
         {
             self.summary.position = Position::new(&history, offset);
         }
-        for database in self.summary.databases.values_mut() {
-            database.digest = database.sum.digest();
+        for (number, database) in &mut self.summary.databases {
+            database.digest = self.sums.remove(number).unwrap_or_default().digest();
         }
         self.summary.functions_digest = self.functions.digest();
         Ok(self.summary)

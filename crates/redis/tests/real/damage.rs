@@ -56,7 +56,9 @@ async fn a_flipped_byte_a_cut_and_an_unknown_version_are_refused() {
             let mut changed = bytes.clone();
             changed[at] ^= 1 << (at % 8);
             let error = walked(&changed).unwrap_err();
-            assert!(is_named(&error), "byte {at}: {error}");
+            // But for the version, the checksum tells what was changed from what is new.
+            let damaged = matches!(error, RedisError::Damaged { .. });
+            assert!(damaged || at < 9 && is_named(&error), "byte {at}: {error}");
         }
         for end in (0..bytes.len())
             .step_by(bytes.len() / 300)
@@ -98,6 +100,98 @@ async fn a_flipped_byte_a_cut_and_an_unknown_version_are_refused() {
         }
         assert!(noticed > tried / 20, "{noticed} of {tried}");
     }
+}
+
+/// A type that is new, in a snapshot that is whole, is named as such.
+#[test]
+fn a_type_that_is_not_known_is_named() {
+    let mut bytes = b"REDIS0012\xFE\x00\xC8\x03key\x01x\xFF".to_vec();
+    let sum = crc(&bytes);
+    bytes.extend(sum.to_le_bytes());
+    let error = walked(&bytes).unwrap_err();
+    assert!(
+        matches!(error, RedisError::Unsupported { .. }) && error.to_string().contains("(200)"),
+        "{error}"
+    );
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    assert!(matches!(walked(&bytes), Err(RedisError::Damaged { .. })));
+}
+
+/// The format's own sum, bit by bit.
+fn crc(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |sum, byte| {
+        (0..8).fold(sum ^ u64::from(*byte), |sum, _| {
+            sum >> 1 ^ if sum & 1 == 1 { 0x95ac_9329_ac4b_c9b5 } else { 0 }
+        })
+    })
+}
+
+/// A snapshot nobody could hold: a string of gigabytes and a list of millions, made as they are read.
+struct Endless {
+    parts: Vec<(Vec<u8>, u64)>,
+    at: usize,
+}
+
+impl std::io::Read for Endless {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        let mut filled = 0;
+        while let Some((part, times)) = self.parts.first_mut() {
+            if *times == 0 {
+                self.parts.remove(0);
+                continue;
+            }
+            let now = (part.len() - self.at).min(to.len() - filled);
+            to[filled..filled + now].copy_from_slice(&part[self.at..self.at + now]);
+            filled += now;
+            self.at += now;
+            if self.at == part.len() {
+                (self.at, *times) = (0, *times - 1);
+            }
+            if filled == to.len() {
+                break;
+            }
+        }
+        Ok(filled)
+    }
+}
+
+#[test]
+fn big_keys_pass_in_little_memory() {
+    const STRING_BYTES: u64 = 3 << 30;
+    const ELEMENTS: u64 = 2_000_000;
+    let long = |code: u8, name: &str, count: u64| {
+        let mut head = vec![code, u8::try_from(name.len()).unwrap()];
+        head.extend(name.as_bytes());
+        head.push(0x81);
+        head.extend(count.to_be_bytes());
+        head
+    };
+    let mut end = vec![0xFF];
+    end.extend([0; 8]);
+    let snapshot = Endless {
+        parts: vec![
+            (b"REDIS0010\xFE\x00".to_vec(), 1),
+            (long(0, "string", STRING_BYTES), 1),
+            (vec![b'x'; 4096], STRING_BYTES / 4096),
+            (long(1, "list", ELEMENTS), 1),
+            (b"\x0Felement of list".to_vec(), ELEMENTS),
+            (end, 1),
+        ],
+        at: 0,
+    };
+    let before = peak_kib();
+    let summary = walk(snapshot, WalkOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!((summary.keys(), summary.largest_elements), (2, ELEMENTS));
+    let more = peak_kib() - before;
+    assert!(more < 16 * 1024, "{more} KiB more");
+}
+
+/// The most memory this process ever had.
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 proptest! {

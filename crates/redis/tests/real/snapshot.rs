@@ -176,3 +176,20 @@ async fn a_snapshot_the_server_gives_up_is_an_error() {
     let error = taken.await.unwrap_err().to_string();
     assert!(error.contains("the server ended its snapshot after"), "{error}");
 }
+
+/// In a cluster a snapshot holds the sizes of slots besides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_of_a_cluster_is_read() {
+    for flavour in FLAVOURS {
+        let server = RedisServer::start(quick(flavour).arg("--cluster-enabled", "yes"));
+        server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+        while !server.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
+            tokio::task::yield_now().await;
+        }
+        for number in 0..300 {
+            server.command(&["SET", &format!("key:{number}"), "x"]);
+        }
+        let (_, summary) = snapshot_of(&address(&server), &options(&server).await, WalkOptions::default()).await;
+        assert_eq!(summary.keys(), 300, "{flavour:?}");
+    }
+}

@@ -120,6 +120,7 @@ impl Contents {
             gtid_executed: words.collect(),
             exact: true,
             at_least: None,
+            replication_id: None,
         })
     }
 

@@ -98,6 +98,7 @@ fn compare(recorded: &Position, reached: Option<(String, u64)>) -> (Position, Op
                 offset: Some(offset),
                 exact: true,
                 at_least: None,
+                replication_id: None,
             };
             (beyond, Some(false))
         }
@@ -122,6 +123,7 @@ mod tests {
             offset: Some(2718),
             exact: true,
             at_least: None,
+            replication_id: None,
         };
         let at = |file: &str, offset| compare(&recorded, Some((file.to_owned(), offset)));
         assert_eq!(at("binlog.000009", 2718), (recorded.clone(), Some(true)));

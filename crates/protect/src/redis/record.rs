@@ -1,0 +1,35 @@
+//! What a backup of a Redis keeps beside its bytes: enough to know what must be in it, and which server loads it. Stored in the
+//! manifest's annex; fields are added, never changed.
+
+use ballast_redis::{RdbSummary, ServerVersion};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ProtectError, Result};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct RedisRecord {
+    /// What was found when its bytes were walked.
+    pub(super) snapshot: RdbSummary,
+    /// The server it was taken from.
+    pub(super) server: ServerVersion,
+}
+
+impl RedisRecord {
+    pub(super) fn read(annex: &serde_json::Value) -> Result<Self> {
+        Self::deserialize(annex).map_err(|error| {
+            ProtectError::failed(format!("the backup's record is not understood: {error}"))
+                .hint("use the version of ballast that wrote it, or a later one")
+        })
+    }
+
+    pub(super) fn to_json(&self) -> Result<serde_json::Value> {
+        serde_json::to_value(self).map_err(|error| ProtectError::failed("write the backup's record").because(error))
+    }
+
+    /// Databases a server must have to load it.
+    pub(super) fn databases(&self) -> u32 {
+        const USUAL: u32 = 16;
+        let highest = self.snapshot.databases.keys().last();
+        highest.map_or(USUAL, |highest| USUAL.max(highest.saturating_add(1)))
+    }
+}
