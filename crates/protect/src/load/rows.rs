@@ -234,7 +234,7 @@ impl Loader {
             let threads = (LOADERS as u64 / self.work.tables_left()).max(1);
             match self.connection.execute(&sorting_session(threads)).await {
                 Err(error @ MysqlError::Server { .. }) => {
-                    tracing::debug!(%error, "keys are sorted as this server does")
+                    tracing::debug!(%error, "keys are sorted as this server does");
                 }
                 done => drop(done?),
             }
