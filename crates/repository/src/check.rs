@@ -259,7 +259,7 @@ impl Repository {
                     Some(entries.into_iter().map(|entry| (entry.offset, entry)).collect())
                 }
                 Err(error) => {
-                    report.error(&names::pack(pack), error, affected)?;
+                    report.error(names::pack(pack), error, affected)?;
                     None
                 }
             };
@@ -398,7 +398,7 @@ impl Repository {
         match read_list(self, list, cancel).await {
             Ok(extents) => Ok(extents),
             Err(error) => {
-                report.error(&names::pack(list.location.pack), error, vec![backup.clone()])?;
+                report.error(names::pack(list.location.pack), error, vec![backup.clone()])?;
                 Ok(Vec::new())
             }
         }

@@ -161,7 +161,7 @@ impl Model {
             // Some run shows that the state at this moment is just this one: what came last before it, and what came next.
             stream.runs.iter().enumerate().any(|(run_number, (from, to, known))| {
                 let Some(known) = known else { return false };
-                if count < *from || count > *to || (count == *to && moment > *known) || moment > *known {
+                if count < *from || count > *to || moment > *known {
                     return false;
                 }
                 if count > *from {
