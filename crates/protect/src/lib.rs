@@ -9,6 +9,7 @@ mod error;
 mod load;
 mod load_plan;
 mod log_find;
+mod log_plan;
 mod mysql;
 mod observer;
 mod pattern;

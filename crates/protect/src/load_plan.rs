@@ -21,6 +21,7 @@ use crate::load::resume::{
     GoesOn, Present, cannot_go_on, choice, going_on, is_in_the_way, is_our_sequence, refuse_own_name,
 };
 use crate::load::{Names, RowSource};
+use crate::log_plan::plan_log;
 use crate::mysql::lease::{Alone, Lease};
 use crate::mysql::logical::record::LogicalRecord;
 use crate::mysql::record::PhysicalRecord;
@@ -244,11 +245,17 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
     let lease = Lease::take(context, Alone::Load, &address.place(), &address).await?;
     let book = Book::read(&mut connection).await?;
     let request = &going_on(request, book.as_ref())?;
-    let backup = choose(context, request, list(context, vault, Some(&request.source)).await?);
-    let backup = backup.map_err(|error| cannot_go_on(error, book.as_ref()))?;
-    let from = vault
-        .named(backup.repositories.first().map_or("", String::as_str))?
-        .clone();
+    let backups = list(context, vault, Some(&request.source)).await?;
+    // The log is replayed on files; rows that are loaded one table after the other cannot be taken on.
+    let files = |backup: &BackupSummary| backup.engine == Some(Engine::Physical);
+    let (backup, from, replay) = match plan_log(context, vault, request, &backups, &files).await? {
+        Some(chosen) => (chosen.backup, chosen.from, chosen.replay),
+        None => {
+            let backup = choose(context, request, backups).map_err(|error| cannot_go_on(error, book.as_ref()))?;
+            let from = vault.named(backup.repositories.first().map_or("", String::as_str))?;
+            (backup, from.clone(), None)
+        }
+    };
     if backup.engine == Some(Engine::External) {
         let message = format!(
             "backup \"{}\" is a backup tool's, and holds files and no rows",
@@ -270,7 +277,8 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
         (record, tables, None)
     } else {
         let tables = PhysicalRecord::read(&manifest.annex)?.tables;
-        let files = plan_private_files(context, request, backup.clone(), from.clone()).await?;
+        let mut files = plan_private_files(context, request, backup.clone(), from.clone()).await?;
+        files.replay = replay;
         (LogicalRecord::default(), tables, Some(Box::new(files)))
     };
     let facts = Facts::read(&mut connection).await?;

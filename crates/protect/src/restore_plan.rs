@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use ballast_base::Secret;
-use ballast_mysql::{BackupTool, ServerAddress, ServerBinary};
+use ballast_mysql::{BackupTool, Gtid, ServerAddress, ServerBinary};
 use ballast_repository::{BackupId, Repository};
 use jiff::Timestamp;
 
@@ -18,12 +18,14 @@ use crate::catalog::{BackupState, BackupSummary, list};
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
 use crate::load_plan::Rename;
+use crate::log_plan::plan_log;
 use crate::mysql::logical::record::LogicalRecord;
 use crate::pattern::TablePattern;
 use crate::position::Position;
 use crate::replay::ReplayPlan;
 use crate::restore::private;
 use crate::settings::{Engine, SourceKind, ToolPlaces};
+use crate::stop::Stop;
 use crate::vault::Vault;
 
 /// A restore keeps what is not finished in a folder of this name in its target. Not a hidden one: the server does not look for
@@ -39,8 +41,12 @@ pub struct RestoreRequest {
     pub target: RestoreTarget,
     /// Of the account on a running server.
     pub target_password: Option<Secret>,
-    /// This backup and no other.
+    /// This backup and no other; without a stop, it alone.
     pub backup: Option<String>,
+    /// Where to end; absent: as late as possible.
+    pub stop: Option<Stop>,
+    /// Transactions to leave out.
+    pub skip: Vec<Gtid>,
     /// Name and URL of every repository of the configuration, also of those that are not opened: the target must not touch one.
     pub keep_off: Vec<(String, String)>,
     /// What the target holds may go.
@@ -223,10 +229,14 @@ pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreReq
             .hint("leave it out: where a directory is made nothing is logged"));
     }
     let backups = list(context, vault, Some(&request.source)).await?;
-    let backup = choose(context, request, backups)?;
-    let from = vault
-        .named(backup.repositories.first().map_or("", String::as_str))?
-        .clone();
+    let (backup, from, replay) = match plan_log(context, vault, request, &backups, &|_| true).await? {
+        Some(chosen) => (chosen.backup, chosen.from, chosen.replay),
+        None => {
+            let backup = choose(context, request, backups)?;
+            let from = vault.named(backup.repositories.first().map_or("", String::as_str))?;
+            (backup, from.clone(), None)
+        }
+    };
     let (bytes, rows) = if backup.engine == Some(Engine::Logical) {
         (bytes_of_rows(context, &from, &backup).await?, true)
     } else {
@@ -246,7 +256,11 @@ pub async fn plan_restore(context: &Context, vault: &Vault, request: &RestoreReq
         ))
         .hint("make room, or restore to another volume"));
     }
-    Ok(RestorePlan { replaces, ..plan })
+    Ok(RestorePlan {
+        replaces,
+        replay,
+        ..plan
+    })
 }
 
 /// What a directory with these rows will take, about.
