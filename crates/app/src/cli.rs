@@ -11,6 +11,8 @@ Examples:
   ballast backup orders             back up the source \"orders\" now
   ballast list                      the backups there are
   ballast restore orders --to datadir:/var/lib/mysql-new
+  ballast restore orders --to datadir:/var/lib/mysql-new --at '2026-11-25 02:59:59.999999'
+  ballast restore orders --to datadir:/var/lib/mysql-new --before 3e11fa47-71ca-11e1-9e33-c80aa9429562:4711
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done in part, 4 damage found,
 5 cannot be restored, 10 no repository, 11 held by another writer, 12 wrong key, 130 interrupted.";
@@ -97,8 +99,10 @@ Examples:
   ballast verify orders
   ballast verify --backup ID")]
     Verify(VerifyArgs),
-    /// Restore a backup and prove that it is what was backed up
+    /// Restore a backup, take it on to a later moment, and prove what came of it
     #[command(after_help = "\
+Where the log was captured, it is replayed on top of the backup: to the latest moment there is, or to where --at,
+--position or --before say. Exit code 5 if that moment cannot be restored; what can be is said then.
 TARGET is datadir:PATH, a folder that is empty or absent and becomes a MySQL data directory, or
 mysql://USER@HOST:PORT, a running server that may hold other data; its password is in $BALLAST_TARGET_PASSWORD.
 Rows out of a physical backup are read by a private mysqld of the source's series, on its files in --scratch.
@@ -195,7 +199,19 @@ pub(crate) struct RestoreArgs {
     /// Restore a table under another name, such as balance.orders_7=rescue.orders_7; may be given several times
     #[arg(long, value_name = "DB.T=DB2.T2")]
     pub(crate) rename: Vec<String>,
-    /// This backup instead of the latest good one
+    /// End with what was committed up to this moment: RFC 3339, or YYYY-MM-DD HH:MM:SS[.ffffff] in the configured time zone
+    #[arg(long, value_name = "MOMENT", group = "stop")]
+    pub(crate) at: Option<String>,
+    /// End with this position: a GTID set, one GTID, or FILE:OFFSET
+    #[arg(long, value_name = "POSITION", group = "stop")]
+    pub(crate) position: Option<String>,
+    /// End before this transaction
+    #[arg(long, value_name = "GTID", group = "stop")]
+    pub(crate) before: Option<String>,
+    /// Leave this transaction out; may be given several times
+    #[arg(long, value_name = "GTID")]
+    pub(crate) skip: Vec<String>,
+    /// Begin with this backup; without --at, --position, --before or --skip it is restored alone, without the log
     #[arg(long, value_name = "ID")]
     pub(crate) backup: Option<String>,
     /// Read from this repository only; the others are not opened

@@ -26,6 +26,7 @@ mod vault;
 mod verify;
 
 pub use backup::{BackupOutcome, backup, backup_in_pieces};
+pub use ballast_mysql::Gtid;
 pub use catalog::{BackupState, BackupSummary, list};
 pub use context::{Context, StepTime};
 pub use copy::{CopyOutcome, copy};
@@ -44,7 +45,7 @@ pub use position::Position;
 pub use redis::proof::RedisProof;
 pub use redis::restore::{RedisRestoreOutcome, restore_redis};
 pub use redis::restore_plan::{RedisRestorePlan, RedisRestoreRequest, plan_redis_restore};
-pub use replay::{ReplayPlan, Replayed, StreamPart, TransactionLine, resolve as resolve_replay};
+pub use replay::{ReplayPlan, Replayed, StreamPart, TransactionLine};
 pub use restore::{RestoreOutcome, restore};
 pub use restore_plan::{RestorePlan, RestoreRequest, RestoreTarget, plan_restore, probe_early};
 pub use settings::{Engine, KeyMaterial, Limit, RepositorySettings, SourceKind, SourceSettings, ToolPlaces};

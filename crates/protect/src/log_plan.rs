@@ -2,7 +2,8 @@
 //!
 //! What decides is the timeline; which exact transaction is the last one is found by walking (`replay/plan.rs`).
 
-use std::collections::HashMap;
+#[cfg(test)]
+mod tests;
 
 use ballast_mysql::{ExecutedSet, Gtid, LogFlavour};
 use ballast_repository::{Repository, SegmentPlace, StreamListing};
@@ -15,8 +16,11 @@ use crate::replay::{ReplayPlan, StreamPart, resolve};
 use crate::restore_plan::RestoreRequest;
 use crate::stop::{PositionStop, Stop};
 use crate::timeline::read::{Read, read, starts};
-use crate::timeline::{CLOCK_SKEW, Micros, Run, Start, Timeline, Way, micros, reach, ways};
+use crate::timeline::{CLOCK_SKEW, Run, Start, Timeline, Way, micros, reach, ways};
 use crate::vault::Vault;
+
+/// Backups that are tried, where the log contradicts what one says of its moment.
+const WAYS_MAX: usize = 4;
 
 /// What a restore begins with, and what of the log follows.
 #[derive(Debug)]
@@ -82,7 +86,8 @@ pub(crate) async fn plan_log(
         });
     }
     let stop = request.stop.clone().unwrap_or(Stop::Latest);
-    let Some((place, way)) = choose(context, &places, &stop).await? else {
+    let found = choose(context, &places, &stop, &request.skip).await?;
+    let Some((_, best)) = found.first() else {
         if !asked {
             return Ok(None);
         }
@@ -100,20 +105,30 @@ pub(crate) async fn plan_log(
         .flat_map(|place| &place.starts)
         .map(|start| start.at)
         .max();
-    if !asked && newest.is_some_and(|newest| newest > way.span.to) {
+    if !asked && newest.is_some_and(|newest| newest > best.span.to) {
         context.warn(
             "the log ends before the newest backup: the backup alone is restored".to_owned(),
             None,
         );
         return Ok(None);
     }
-    let start = place.starts.get(way.start).ok_or_else(not_listed)?;
-    let replay = replay_plan(context, place, start, &way, &stop, &request.skip).await?;
-    Ok(Some(Chosen {
-        backup: listed(&usable, start)?,
-        from: place.repository.clone(),
-        replay: Some(replay),
-    }))
+    let mut refused = None;
+    for (place, way) in found.into_iter().take(WAYS_MAX) {
+        let start = place.starts.get(way.start).ok_or_else(not_listed)?;
+        match replay_plan(context, place, start, &way, &stop, &request.skip).await {
+            Ok(replay) => {
+                return Ok(Some(Chosen {
+                    backup: listed(&usable, start)?,
+                    from: place.repository.clone(),
+                    replay: Some(replay),
+                }));
+            }
+            // Clocks differ: a backup may hold what by the log was committed behind its moment. An earlier one does not.
+            Err(error) if error.kind() == ErrorKind::NotRestorable => drop(refused.get_or_insert(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| not_possible(&request.source, &stop, &places)))
 }
 
 fn not_listed() -> ProtectError {
@@ -143,37 +158,38 @@ fn alone<'a>(places: &'a [Place<'a>], stop: &Stop) -> Option<(&'a Place<'a>, &'a
         .max_by_key(|(_, start)| start.at)
 }
 
-/// The way that leads to the stop with the least to replay.
-async fn choose<'a>(context: &Context, places: &'a [Place<'a>], stop: &Stop) -> Result<Option<(&'a Place<'a>, Way)>> {
-    let mut best: Option<(&Place<'_>, Way)> = None;
+/// The ways that lead to the stop, that with the least to replay first.
+async fn choose<'a>(
+    context: &Context,
+    places: &'a [Place<'a>],
+    stop: &Stop,
+    skip: &[Gtid],
+) -> Result<Vec<(&'a Place<'a>, Way)>> {
+    let mut found = Vec::new();
     for place in places {
         let file = match stop {
             Stop::Position(PositionStop::File { file, offset }) => place.find_file(context, file, *offset).await?,
             _ => None,
         };
         for way in &place.ways {
+            let start = place.starts.get(way.start);
+            let most = start.and_then(|start| start.executed.as_ref()).map(|(_, most)| most);
+            // What the backup holds cannot be left out any more.
+            let leaves_out = most.is_some_and(|most| !skip.iter().any(|gtid| most.contains_gtid(gtid)));
             let fits = match stop {
                 Stop::Latest => true,
                 Stop::At(at) => way.span.from <= micros(*at) && micros(*at) <= way.span.to,
                 _ => place.leads_to(way, stop, file.as_ref()),
             };
-            let rank = |place: &Place<'_>, way: &Way| {
-                let at = place.starts.get(way.start).map(|start| start.at);
-                match stop {
-                    Stop::Latest => (way.span.to, at),
-                    _ => (0, at),
-                }
-            };
-            if fits
-                && best
-                    .as_ref()
-                    .is_none_or(|(held, best)| rank(held, best) < rank(place, way))
-            {
-                best = Some((place, *way));
+            if fits && leaves_out {
+                let until = if *stop == Stop::Latest { way.span.to } else { 0 };
+                found.push(((until, start.map(|start| start.at)), place, *way));
             }
         }
     }
-    Ok(best)
+    // Of equal ones the first: the order of repositories is that of the configuration.
+    found.sort_by_key(|(rank, _, _)| std::cmp::Reverse(*rank));
+    Ok(found.into_iter().map(|(_, place, way)| (place, way)).collect())
 }
 
 /// Where a position by file lies.
@@ -257,12 +273,17 @@ impl Place<'_> {
         })
     }
 
-    /// The part of a run from the last segment on that begins with nothing but what `held` has; so much less is read.
-    async fn part(&self, context: &Context, stream: usize, run: &Run, held: &ExecutedSet) -> Result<StreamPart> {
+    /// The part of a run from where on `held` lacks anything, or from a little before: so much less is read.
+    async fn part(
+        &self,
+        context: &Context,
+        (stream, run): (usize, &Run),
+        held: &ExecutedSet,
+        stop: &Stop,
+    ) -> Result<StreamPart> {
         let listing = self.read.listings.get(stream).ok_or_else(not_listed)?;
-        let inside = |place: &&SegmentPlace| place.start >= run.from && place.end <= run.to;
+        let inside = |place: &&SegmentPlace| place.end > run.from && place.end <= run.to;
         let places: Vec<&SegmentPlace> = listing.segments.iter().filter(inside).collect();
-        let mut known: HashMap<u64, SegmentFacts> = HashMap::new();
         // What was executed only grows: halve.
         let (mut first, mut end) = (0, places.len());
         while first + 1 < end {
@@ -274,30 +295,47 @@ impl Place<'_> {
             } else {
                 end = middle;
             }
-            known.insert(place.start, facts);
         }
-        for place in places.get(..=first).unwrap_or_default().iter().rev() {
-            let facts = match known.remove(&place.start) {
-                Some(facts) => facts,
-                None => self.facts(context, listing, place).await?,
+        // What the backup holds and was committed behind the moment must be met, so that it is refused.
+        if let Stop::At(at) = stop {
+            let too_late = |number: usize| places.get(number).is_some_and(|place| place.first_at > micros(*at));
+            while first > 0 && too_late(first) {
+                first -= 1;
+            }
+        }
+        // A transaction that began before a segment and ends in it is not in `before`: then it is begun with the first that begins in an
+        // earlier segment.
+        for number in (0..=first).rev() {
+            let Some(place) = places.get(number) else { continue };
+            let facts = self.facts(context, listing, place).await?;
+            let Some(from) = facts.first_transaction.filter(|from| *from >= run.from) else {
+                continue;
             };
-            if !facts.starts_between {
+            if number == first && !facts.starts_between {
                 continue;
             }
-            let from = facts.first_transaction.unwrap_or(place.start);
-            let stretch = facts.files.iter().rev().find(|stretch| stretch.at <= from);
-            let Some(stretch) = stretch else { continue };
-            return Ok(StreamPart {
-                stream: listing.id,
-                file: stretch.name.clone(),
-                file_at: stretch.at.saturating_sub(stretch.offset),
-                from_offset: from,
-                to_offset: run.to,
-                torn: Vec::new(),
-            });
+            if let Some(stretch) = facts.files.iter().rev().find(|stretch| stretch.at <= from) {
+                return Ok(part_of(listing, stretch, from, run));
+            }
         }
-        let message = format!("log {} has no place to begin with", listing.id);
-        Err(ProtectError::new(ErrorKind::NotRestorable, message))
+        let place = places.first().ok_or_else(not_listed)?;
+        let facts = self.facts(context, listing, place).await?;
+        let file = facts
+            .files
+            .iter()
+            .find(|stretch| stretch.offset == 0 && stretch.at == run.from);
+        Ok(part_of(listing, file.ok_or_else(not_listed)?, run.from, run))
+    }
+}
+
+fn part_of(listing: &StreamListing, stretch: &Stretch, from: u64, run: &Run) -> StreamPart {
+    StreamPart {
+        stream: listing.id,
+        file: stretch.name.clone(),
+        file_at: stretch.at.saturating_sub(stretch.offset),
+        from_offset: from,
+        to_offset: run.to,
+        torn: Vec::new(),
     }
 }
 
@@ -322,7 +360,7 @@ async fn replay_plan(
         from: least.clone(),
         parts: Vec::new(),
         skip: Vec::new(),
-        expected: least.clone(),
+        expected: ExecutedSet::empty(least.flavour()),
         transactions: 0,
         bytes: 0,
         last_kept: None,
@@ -337,15 +375,17 @@ async fn replay_plan(
             if !brings(earlier, &reached, &run.before) {
                 continue;
             }
-            let mut part = place.part(context, stream, earlier, &reached).await?;
+            let part = place.part(context, (stream, earlier), &reached, stop).await?;
             if !run.through.contains(&earlier.through) {
-                part.to_offset = shared_end(context, place, &plan, &part, earlier, run).await?;
+                // A server that failed may have committed at its end what the next one never got: that is not of the later history.
+                plan.expected = run.through.clone();
             }
             reached.union(&earlier.through)?;
             plan.parts.push(part);
         }
     }
-    plan.parts.push(place.part(context, way.stream, run, &reached).await?);
+    plan.parts
+        .push(place.part(context, (way.stream, run), &reached, stop).await?);
     plan.skip = skip.to_vec();
     resolve(context, place.repository, plan, stop).await
 }
@@ -394,34 +434,6 @@ fn brings(run: &Run, held: &ExecutedSet, wanted: &ExecutedSet) -> bool {
             left != missing
         }
     }
-}
-
-/// A server that failed may have committed at its end what the next one never got: that is not of the later history.
-async fn shared_end(
-    context: &Context,
-    place: &Place<'_>,
-    plan: &ReplayPlan,
-    part: &StreamPart,
-    earlier: &Run,
-    later: &Run,
-) -> Result<u64> {
-    let mut lost = earlier.through.clone();
-    lost.minus(&later.through);
-    let mut shared = earlier.through.clone();
-    shared.minus(&lost);
-    let alone = ReplayPlan {
-        from: earlier.before.clone(),
-        parts: vec![part.clone()],
-        ..plan.clone()
-    };
-    let resolved = resolve(
-        context,
-        place.repository,
-        alone,
-        &Stop::Position(PositionStop::Set(shared)),
-    )
-    .await?;
-    Ok(resolved.parts.last().map_or(part.from_offset, |part| part.to_offset))
 }
 
 /// Says what is possible instead.

@@ -28,7 +28,8 @@ use ballast_repository::Repository;
 use jiff::Timestamp;
 
 use self::feed::{Fed, Progressing};
-pub use self::plan::{ReplayPlan, StreamPart, TransactionLine, resolve};
+pub(crate) use self::plan::resolve;
+pub use self::plan::{ReplayPlan, StreamPart, TransactionLine};
 pub(crate) use self::replica::{Replica, replay_options};
 pub(crate) use self::take_on::take_on;
 use crate::context::Context;

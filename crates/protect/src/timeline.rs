@@ -35,8 +35,7 @@ pub(crate) struct Start {
 /// A stretch of one stream without a hole.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
-    pub(crate) stream: StreamId,
-    /// Log offsets: the first byte, and behind the last.
+    /// Log offsets: the first byte, which is a file's, and behind the last.
     pub(crate) from: u64,
     pub(crate) to: u64,
     /// What was executed before it, and what with its last whole transaction.
@@ -63,8 +62,19 @@ pub(crate) struct Stream {
     pub(crate) cause: Option<String>,
     /// In order.
     pub(crate) runs: Vec<Run>,
+    pub(crate) missing: Vec<Missing>,
     /// Of its facts or segments, something could not be read.
     pub(crate) damaged: Option<String>,
+}
+
+/// Bytes of a stream that are not there.
+#[derive(Debug, Clone)]
+pub(crate) struct Missing {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// The last commit known before them, and the first behind.
+    pub(crate) after: Option<Micros>,
+    pub(crate) before: Option<Micros>,
 }
 
 /// A stretch of moments, both ends included.
@@ -350,21 +360,15 @@ fn cause(from: Micros, to: Micros, streams: &[Stream]) -> String {
         if stream.runs.iter().any(|run| run.anonymous) {
             reasons.push(format!("log {} has transactions without a GTID", stream.id));
         }
-        for pair in stream.runs.windows(2) {
-            if let [before, behind] = pair
-                && before.known_until.is_none_or(|known| known <= to)
-                && behind.first_at.is_none_or(|first| first >= from)
-            {
-                reasons.push(format!(
-                    "bytes {} to {} of log {} are missing",
-                    before.to, behind.from, stream.id
-                ));
-            }
-        }
-        let lost_begin = stream.runs.first().filter(|run| run.from > 0);
-        if let Some(first) = lost_begin.filter(|run| run.first_at.is_none_or(|first| first >= from)) {
-            reasons.push(format!("bytes 0 to {} of log {} are missing", first.from, stream.id));
-        }
+        let inside = |missing: &&Missing| {
+            missing.after.is_none_or(|after| after <= to) && missing.before.is_none_or(|before| before >= from)
+        };
+        reasons.extend(stream.missing.iter().filter(inside).map(|missing| {
+            format!(
+                "bytes {} to {} of log {} are missing",
+                missing.from, missing.to, stream.id
+            )
+        }));
         let began_inside = stream.started_at >= from || begins >= from;
         reasons.extend(stream.cause.clone().filter(|_| began_inside));
     }

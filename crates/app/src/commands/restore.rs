@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ballast_base::{Secret, format_duration, spawn};
 use ballast_protect::{
-    LoadOutcome, RestoreOutcome, RestoreRequest, RestoreTarget, TablePattern, ToolPlaces, Vault, load, plan_load,
-    plan_restore, probe_early, restore,
+    Gtid, LoadOutcome, RestoreOutcome, RestoreRequest, RestoreTarget, Stop, TablePattern, ToolPlaces, Vault, load,
+    plan_load, plan_restore, probe_early, restore,
 };
 
 use super::{Result, Run};
@@ -14,6 +14,7 @@ use crate::cli::RestoreArgs;
 use crate::config::Config;
 use crate::config::environment::{find_program, program_folders, variable};
 use crate::exit::{AppError, DONE, PARTIAL};
+use crate::moment;
 
 pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
     let config = run.config()?;
@@ -40,6 +41,8 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
                 folders: program_folders(),
             },
         },
+        stop: stop(&config, &args)?,
+        skip: args.skip.iter().map(|text| transaction(text)).collect::<Result<_>>()?,
         source: args.source,
         target,
         backup: args.backup,
@@ -88,6 +91,31 @@ async fn load_rows(run: &Run, vault: &Vault, request: &RestoreRequest, dry_run: 
     let outcome = Box::pin(load(&run.context, plan)).await?;
     show_load(run, &outcome)?;
     Ok(if outcome.partial() { PARTIAL } else { DONE })
+}
+
+/// Where to end, if that was said.
+fn stop(config: &Config, args: &RestoreArgs) -> Result<Option<Stop>> {
+    if let Some(text) = &args.at {
+        let at = moment::parse(text, &moment::time_zone(config))
+            .map_err(|message| AppError::Usage { message, hint: None })?;
+        return Ok(Some(Stop::At(at)));
+    }
+    if let Some(text) = &args.position {
+        return Ok(Some(Stop::Position(text.parse()?)));
+    }
+    args.before
+        .as_deref()
+        .map(|text| transaction(text).map(Stop::Before))
+        .transpose()
+}
+
+fn transaction(text: &str) -> Result<Gtid> {
+    text.parse().map_err(|_| AppError::Usage {
+        message: format!("\"{text}\" is no GTID of one transaction"),
+        hint: Some(
+            "write it as the server does: 3e11fa47-71ca-11e1-9e33-c80aa9429562:4711, or 0-1-4711 on MariaDB".to_owned(),
+        ),
+    })
 }
 
 /// The plan: what was asked for, or what is about to be done.

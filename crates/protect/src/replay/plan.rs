@@ -79,6 +79,12 @@ impl ReplayPlan {
                 ballast_base::format_bytes(self.bytes)
             ),
         )];
+        for part in &self.parts {
+            let from = part.from_offset.saturating_sub(part.file_at);
+            let size = ballast_base::format_bytes(part.to_offset.saturating_sub(part.from_offset));
+            let text = format!("{} from byte {from} on, {size} of log {}", part.file, part.stream);
+            lines.push(("reads".to_owned(), text));
+        }
         for gtid in &self.skip {
             lines.push(("skips".to_owned(), gtid.to_string()));
         }
@@ -103,7 +109,7 @@ impl ReplayPlan {
 /// Walks the parts and finds where the replay ends. Each part's `to_offset` is how far it may be read; in the answer it is the end of the
 /// last transaction that is kept. What is not in `expected`, if that is not empty, is passed over: after a failover the server before may
 /// have had transactions that the one after it never got.
-pub async fn resolve(
+pub(crate) async fn resolve(
     context: &Context,
     repository: &Repository,
     mut plan: ReplayPlan,
@@ -111,6 +117,7 @@ pub async fn resolve(
 ) -> Result<ReplayPlan> {
     let mut search = Search {
         stop,
+        begun_with: plan.from.clone(),
         executed: plan.from.clone(),
         transactions: 0,
         last_kept: None,
@@ -155,6 +162,7 @@ pub async fn resolve(
 
 struct Search<'a> {
     stop: &'a Stop,
+    begun_with: ExecutedSet,
     executed: ExecutedSet,
     transactions: u64,
     last_kept: Option<TransactionLine>,
@@ -191,6 +199,7 @@ impl Search<'_> {
                         if self.bound.as_ref().is_some_and(|bound| !bound.contains_gtid(gtid)) {
                             continue;
                         }
+                        self.refuse_later(gtid, head.committed_at)?;
                         if self.ends_before(gtid, head.committed_at, &file, offset) {
                             self.first_left_out = Some(TransactionLine::of(gtid, head.committed_at));
                             self.ended = true;
@@ -219,6 +228,21 @@ impl Search<'_> {
             }
         }
         Ok((end, torn))
+    }
+
+    /// A backup that holds what was committed behind the moment is too late for it.
+    fn refuse_later(&self, gtid: &Gtid, committed_at: u64) -> Result<()> {
+        match self.stop {
+            Stop::At(at) if moment(committed_at) > *at && self.begun_with.contains_gtid(gtid) => {
+                let message = format!(
+                    "the backup holds transaction {gtid} already, which was committed at {}",
+                    moment(committed_at)
+                );
+                Err(ProtectError::new(ErrorKind::NotRestorable, message)
+                    .hint("choose an earlier backup with --backup ID; see them with: ballast list"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn ends_before(&self, gtid: &Gtid, committed_at: u64, file: &FileAt, end: u64) -> bool {

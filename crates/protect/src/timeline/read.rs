@@ -1,12 +1,12 @@
 //! What the timeline is made from, read cheaply: listings, facts of streams, and of segments only the first and the last of each run
 //! without a hole.
 
-use ballast_mysql::{ExecutedSet, LogFlavour};
+use ballast_mysql::{ExecutedSet, LogFlavour, MariaDbPosition};
 use ballast_repository::{Repository, RepositoryError, SegmentPlace, StreamId, StreamListing};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Micros, Run, Start, Stream, micros};
+use super::{Micros, Missing, Run, Start, Stream, micros};
 use crate::catalog::{BackupState, BackupSummary};
 use crate::context::Context;
 use crate::error::Result;
@@ -32,10 +32,42 @@ struct After {
 struct SegmentFacts {
     before: String,
     through: String,
+    files: Vec<Stretch>,
     transactions: u64,
     starts_between: bool,
-    #[serde(default)]
-    ends_between: bool,
+    ends_between: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Stretch {
+    offset: u64,
+    at: u64,
+}
+
+impl SegmentFacts {
+    /// Whether it ends between two transactions. Where it does not say so itself, as many must have ended in it as began.
+    fn ends_between(&self, flavour: LogFlavour) -> bool {
+        let ended = || match (set(flavour, &self.before)?, set(flavour, &self.through)?) {
+            (ExecutedSet::Mysql(before), ExecutedSet::Mysql(mut through)) => {
+                through.minus(&before);
+                Some(through.count())
+            }
+            (ExecutedSet::MariaDb(before), ExecutedSet::MariaDb(through)) => through
+                .domains()
+                .map(|domain| {
+                    let of = |position: &MariaDbPosition| position.sequence(domain).unwrap_or(0);
+                    of(&through).checked_sub(of(&before))
+                })
+                .sum(),
+            _ => None,
+        };
+        let begun = self.transactions + u64::from(!self.starts_between);
+        self.ends_between.unwrap_or_else(|| ended() == Some(begun))
+    }
+}
+
+fn set(flavour: LogFlavour, text: &str) -> Option<ExecutedSet> {
+    ExecutedSet::parse(flavour, text).ok()
 }
 
 /// Of one source in one repository: the streams in the order they began, and their listings beside them.
@@ -111,6 +143,7 @@ async fn stream(
         other_server: facts.after.as_ref().is_some_and(|after| after.cause == "failover"),
         cause: facts.after.as_ref().map(words),
         runs: Vec::new(),
+        missing: missing(&listing.segments),
         damaged: None,
     };
     let pieces: Vec<&[SegmentPlace]> = listing.segments.chunk_by(|a, b| b.start <= a.end).collect();
@@ -125,6 +158,28 @@ async fn stream(
         }
     }
     Ok(stream)
+}
+
+fn missing(places: &[SegmentPlace]) -> Vec<Missing> {
+    let (mut found, mut at, mut after) = (Vec::new(), 0, None);
+    for (number, place) in places.iter().enumerate() {
+        if place.start > at {
+            let behind = places
+                .get(number..)
+                .unwrap_or_default()
+                .iter()
+                .map(|place| place.first_at);
+            found.push(Missing {
+                from: at,
+                to: place.start,
+                after,
+                before: behind.into_iter().find(|first| *first != 0),
+            });
+        }
+        at = at.max(place.end);
+        after = Some(place.last_at).filter(|last| *last != 0).or(after);
+    }
+    found
 }
 
 fn words(after: &After) -> String {
@@ -154,7 +209,8 @@ impl From<crate::ProtectError> for Unread {
     }
 }
 
-/// A run begins with the first segment that begins between two transactions: of one that begins within one, nobody knows what is in it.
+/// A run begins with a file: what is before the first of them has no beginning that a server would understand, and no transaction lies over
+/// the border of two files.
 async fn run(
     context: &Context,
     repository: &Repository,
@@ -173,31 +229,58 @@ async fn run(
     let mut first = None;
     for (number, place) in places.iter().enumerate() {
         let facts = facts_of(place).await?;
-        if facts.starts_between {
-            first = Some((number, facts));
+        if let Some(at) = facts
+            .files
+            .iter()
+            .find(|stretch| stretch.offset == 0)
+            .map(|stretch| stretch.at)
+        {
+            first = Some((number, at, facts));
             break;
         }
     }
-    let (Some((number, first)), Some(last_place)) = (first, places.last()) else {
+    let (Some((number, from, first)), Some(last_place)) = (first, places.last()) else {
         return Ok(None);
     };
     let places = places.get(number..).unwrap_or_default();
     let last = facts_of(last_place).await?;
     let set = |text: &str| {
-        ExecutedSet::parse(flavour, text)
-            .map_err(|error| Unread::Damaged(format!("a set of transactions that is none: {error}")))
+        let wrong = || Unread::Damaged(format!("\"{text}\" is no set of transactions"));
+        set(flavour, text).ok_or_else(wrong)
     };
-    let (before, through) = (set(&first.before)?, set(&last.through)?);
+    let first_place = places.first().copied().unwrap_or(*last_place);
+    let behind = places.iter().skip(1).map(|place| place.first_at).find(|at| *at != 0);
+    let (before, first_at) = if from == first_place.start {
+        (
+            set(&first.before)?,
+            Some(first_place.first_at).filter(|at| *at != 0).or(behind),
+        )
+    } else if first.ends_between(flavour) {
+        // What ends in the segment that the file begins in may have begun before it; what ends later has not.
+        (set(&first.through)?, behind)
+    } else {
+        (
+            set(&first.through)?,
+            Some(first_place.last_at).filter(|at| *at != 0).or(behind),
+        )
+    };
+    let through = set(&last.through)?;
+    let whole = last.ends_between(flavour);
+    let begun = match (places.len(), from == first_place.start) {
+        (1, false) => 0,
+        (1, true) | (_, false) => last.transactions,
+        (_, true) => first.transactions + last.transactions,
+    };
     let last_at = places.iter().rev().map(|place| place.last_at).find(|at| *at != 0);
     // One that is not whole leaves the moments before it.
-    let committed = last_at.map(|at| if last.ends_between { at } else { at.saturating_sub(1) });
+    let committed = last_at.map(|at| if whole { at } else { at.saturating_sub(1) });
     Ok(Some(Run {
-        stream: id,
-        from: places.first().map_or(0, |place| place.start),
+        from,
         to: last_place.end,
-        first_at: places.iter().map(|place| place.first_at).find(|at| *at != 0),
-        known_until: committed.max(seen.filter(|_| last.ends_between || last_at.is_none())),
-        anonymous: before == through && first.transactions + last.transactions > 0 && last.ends_between,
+        first_at,
+        known_until: committed.max(seen.filter(|_| whole || last_at.is_none())),
+        // Those that ended have left no trace in the sets.
+        anonymous: before == through && begun > u64::from(!whole),
         before,
         through,
     }))

@@ -68,7 +68,6 @@ impl Model {
         let streams = self.streams.iter().map(|stream| {
             let log = &self.tenures[stream.tenure].server.log;
             let runs = stream.runs.iter().map(|(from, to, known_until)| Run {
-                stream: StreamId::new_random(),
                 from: *from as u64,
                 to: *to as u64,
                 before: self.set(log[..*from].iter().map(|(transaction, _)| *transaction)),
@@ -84,6 +83,7 @@ impl Model {
                 other_server: stream.other_server,
                 cause: None,
                 runs: runs.collect(),
+                missing: Vec::new(),
                 damaged: None,
             }
         });
@@ -335,7 +335,6 @@ proptest! {
 fn positions_of_mariadb_lead_from_one_to_the_next_domain_by_domain() {
     let set = |text: &str| ExecutedSet::parse(LogFlavour::MariaDb, text).unwrap();
     let run = |before: &str, through: &str| Run {
-        stream: StreamId::new_random(),
         from: 0,
         to: 1,
         before: set(before),
@@ -370,7 +369,6 @@ fn a_gap_has_its_cause_and_repositories_fill_each_other() {
         ExecutedSet::parse(LogFlavour::Mysql, &text).unwrap()
     };
     let run = |offsets: (u64, u64), before: &str, through: &str, times: (u64, u64)| Run {
-        stream: StreamId::new_random(),
         from: offsets.0,
         to: offsets.1,
         before: set(before),
@@ -386,6 +384,7 @@ fn a_gap_has_its_cause_and_repositories_fill_each_other() {
         other_server: false,
         cause: cause.map(str::to_owned),
         runs,
+        missing: Vec::new(),
         damaged: None,
     };
     let start = |at: u64, held: &str| Start {
@@ -399,7 +398,15 @@ fn a_gap_has_its_cause_and_repositories_fill_each_other() {
             run((0, 50), "u:1-5", "u:1-15", (60, 150)),
             run((80, 120), "u:1-20", "u:1-40", (200, 400)),
         ];
-        stream(50, None, runs)
+        Stream {
+            missing: vec![Missing {
+                from: 50,
+                to: 80,
+                after: Some(150),
+                before: Some(200),
+            }],
+            ..stream(50, None, runs)
+        }
     };
     let one = reach(&starts, &[holed()], 0);
     assert_eq!(one.points, [Span { from: 100, to: 150 }, Span { from: 300, to: 400 }]);

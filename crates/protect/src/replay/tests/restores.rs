@@ -102,6 +102,8 @@ impl Site {
             target: RestoreTarget::DataDir(path),
             target_password: None,
             backup: Some(backup.to_owned()),
+            stop: None,
+            skip: Vec::new(),
             keep_off: Vec::new(),
             replace: false,
             mysqld: Some(program.clone()),
