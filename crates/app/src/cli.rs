@@ -120,7 +120,7 @@ Examples:
   ballast restore orders --to mysql://admin@db2:3306 --only 'balance.orders_{0..9}'
   ballast restore orders --to mysql://admin@db2:3306 --only balance.shops --rename balance.shops=rescue.shops
   ballast restore cache --to dir:/var/lib/redis-new")]
-    Restore(RestoreArgs),
+    Restore(Box<RestoreArgs>),
     /// Bring one repository up to another
     #[command(after_help = "\
 Copies the backups and captured logs it lacks, and of those it has what is missing or what verify found damaged; and

@@ -49,7 +49,7 @@ pub(crate) async fn run(cli: Cli, output: Output, cancel: Cancel) -> Result<u8> 
         Verb::List(args) => Box::pin(list::run(&run, &args)).await,
         Verb::Timeline(args) => Box::pin(timeline::run(&run, &args)).await,
         Verb::Verify(args) => Box::pin(verify::run(&run, args)).await,
-        Verb::Restore(args) => Box::pin(restore::run(&run, args)).await,
+        Verb::Restore(args) => Box::pin(restore::run(&run, *args)).await,
         Verb::Copy(args) => Box::pin(copy::run(&run, &args)).await,
         Verb::Status => Box::pin(status::run(&run)).await,
         Verb::Log(verb) => Box::pin(log::run(&run, verb)).await,

@@ -401,7 +401,7 @@ impl Place<'_> {
             .take(way.stream + 1)
             .filter(|(_, stream)| stream.new_lineage)
             .map(|(number, _)| number)
-            .last();
+            .next_back();
         let (first, last, run) = (first.unwrap_or(0), way.stream, way.run);
         let streams = self.read.streams.iter().enumerate().skip(first).take(last + 1 - first);
         streams.flat_map(move |(number, stream)| {

@@ -227,6 +227,7 @@ impl Site {
             mysqld: None,
             mariadbd: None,
             probed: None,
+            no_binlog: false,
             tools: ToolPlaces {
                 named: None,
                 folders: Vec::new(),
@@ -309,7 +310,7 @@ async fn every_stop_finds_its_backup_and_reads_no_more_than_it_needs() {
         assert!(next.is_none_or(|next| next == gtid(last + 1).to_string()), "{what}");
         // What the backup holds is not read, but for the rest of a segment.
         let part = &replay.parts[0];
-        let begin = log.transactions[held as usize].start;
+        let begin = log.transactions[usize::try_from(held).unwrap()].start;
         let largest = log.transactions.iter().map(|t| t.end - t.start).max().unwrap();
         assert!(
             part.from_offset <= begin && begin - part.from_offset < largest + 2 * SEGMENT_BYTES as u64,
