@@ -9,6 +9,7 @@ Examples:
   ballast init                      create the repositories of ./ballast.toml
   ballast doctor                    check settings, privileges, space and keys
   ballast backup orders             back up the source \"orders\" now
+  ballast archive orders            follow its binlog from now on
   ballast list                      the backups there are
   ballast restore orders --to datadir:/var/lib/mysql-new
   ballast restore orders --to datadir:/var/lib/mysql-new --at '2026-11-25 02:59:59.999999'
@@ -73,6 +74,18 @@ Examples:
   ballast backup orders
   ballast backup orders --engine physical --json")]
     Backup(BackupArgs),
+    /// Follow a source's log and keep it, until interrupted
+    #[command(after_help = "\
+Connects as a replica does, and stores the binlog in every repository as it is written: with semi_sync = true in [source.log]
+no commit is answered before it is durable in the spool. It goes on where it was, also after a crash of anything, and
+tries again for as long as it takes. A second one of the same server ends with exit code 11.
+SIGINT or SIGTERM end it in order: what is recorded is stored, and the exit code is 0, or 3 if a repository lacks some
+of it (it stays in the spool, and the next run stores it).
+
+Examples:
+  ballast archive orders
+  ballast archive orders --json")]
+    Archive(ArchiveArgs),
     /// Show the backups there are, newest first
     #[command(after_help = "\
 Examples:
@@ -163,6 +176,12 @@ pub(crate) struct BackupArgs {
     /// How the backup is taken, instead of what the configuration says
     #[arg(long, value_parser = crate::config::ENGINES)]
     pub(crate) engine: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ArchiveArgs {
+    /// The source by its name in the configuration
+    pub(crate) source: String,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! One verb, one file. Here: from the arguments to the verb, and what every verb starts with.
 
+mod archive;
 mod backup;
 mod completions;
 mod config;
@@ -46,6 +47,7 @@ pub(crate) async fn run(cli: Cli, output: Output, cancel: Cancel) -> Result<u8> 
         Verb::Init => Box::pin(init::run(&run)).await,
         Verb::Doctor(args) => Box::pin(doctor::run(&run, &args)).await,
         Verb::Backup(args) => Box::pin(backup::run(&run, &args)).await,
+        Verb::Archive(args) => Box::pin(archive::run(&run, &args)).await,
         Verb::List(args) => Box::pin(list::run(&run, &args)).await,
         Verb::Timeline(args) => Box::pin(timeline::run(&run, &args)).await,
         Verb::Verify(args) => Box::pin(verify::run(&run, args)).await,
@@ -61,7 +63,9 @@ pub(crate) async fn run(cli: Cli, output: Output, cancel: Cancel) -> Result<u8> 
 /// Whether the verb's JSON is one object a line; the others print a single object.
 fn prints_lines(verb: &Verb) -> bool {
     match verb {
-        Verb::Doctor(_) | Verb::Backup(_) | Verb::Verify(_) | Verb::Restore(_) | Verb::Copy(_) => true,
+        Verb::Doctor(_) | Verb::Backup(_) | Verb::Archive(_) | Verb::Verify(_) | Verb::Restore(_) | Verb::Copy(_) => {
+            true
+        }
         Verb::Init
         | Verb::List(_)
         | Verb::Timeline(_)

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ballast_base::SecretRef;
-use ballast_protect::{Engine, Limit, SourceKind, TablePattern};
+use ballast_protect::{Engine, Limit, LogSettings, SourceKind, SpoolSettings, TablePattern};
 
 pub(crate) use keys::ENGINES;
 pub(crate) use reader::{Effective, Mistake};
@@ -37,6 +37,7 @@ pub(crate) struct Config {
     pub(crate) repositories: Vec<Repository>,
     pub(crate) key: KeyRef,
     pub(crate) objectives: Objectives,
+    pub(crate) spool: SpoolSettings,
     pub(crate) sources: Vec<Source>,
     /// Every value that holds, for `config show`.
     pub(crate) values: Vec<Effective>,
@@ -82,6 +83,7 @@ pub(crate) struct Source {
     pub(crate) engine: Engine,
     pub(crate) tool: Option<PathBuf>,
     pub(crate) limit: Limit,
+    pub(crate) log: LogSettings,
 }
 
 /// Why there is no configuration.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ballast_base::{Clock, format_bytes, format_duration};
-use ballast_protect::{Event, Observer, Progress};
+use ballast_protect::{Event, LogNews, Observer, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
@@ -277,8 +277,42 @@ impl Observer for Show {
                 }
             }
             Event::Note { message } => self.output.say(message),
+            Event::Log(news) => {
+                if let Some(text) = log_text(news) {
+                    self.output.say(text);
+                }
+                if self.output.json && self.lines {
+                    self.output.live_record(news.name(), news);
+                }
+            }
         }
     }
+}
+
+/// What people want to know of a log that is followed. Segments come every second: those are for programs.
+fn log_text(news: &LogNews) -> Option<String> {
+    Some(match news {
+        LogNews::Connected {
+            server,
+            version,
+            file,
+            offset,
+            semi_sync,
+            ..
+        } => {
+            let how = if *semi_sync { ", and acknowledged" } else { "" };
+            format!("the log of {server} ({version}) is followed from {file}:{offset}{how}")
+        }
+        LogNews::Disconnected { cause, wait_seconds } => {
+            format!("the log is not followed: {cause}; trying again in {wait_seconds:.1} s")
+        }
+        LogNews::StreamBegun { stream, first_file, .. } => format!("stream {stream} begins with {first_file}"),
+        LogNews::RepositoryLost { repository, message } => {
+            format!("repository \"{repository}\" does not take the log, which stays in the spool: {message}")
+        }
+        LogNews::RepositoryBack { repository } => format!("repository \"{repository}\" takes the log again"),
+        LogNews::Sealed { .. } | LogNews::Uploaded { .. } | LogNews::Spool { .. } => return None,
+    })
 }
 
 #[cfg(test)]

@@ -66,6 +66,12 @@ pub fn create_durable(path: &Path, content: &[u8]) -> Result<File, DurableError>
     })
 }
 
+/// Gives `from`, which is durable, the name `to`, in place of what has it.
+pub fn replace_durable(from: &Path, to: &Path) -> Result<(), DurableError> {
+    std::fs::rename(from, to).map_err(at("rename file", from))?;
+    sync_dir(to.parent().unwrap_or(Path::new(".")))
+}
+
 fn by_way_of_a_part(
     path: &Path,
     content: &[u8],

@@ -13,7 +13,7 @@ mod units;
 #[cfg(any(test, feature = "testing"))]
 pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};
-pub use durable::{DurableError, create_durable, create_private_dir, sync_dir, write_durable};
+pub use durable::{DurableError, create_durable, create_private_dir, replace_durable, sync_dir, write_durable};
 pub use random::{fill_random, random_hex, random_unit};
 pub use retry::{RetryPolicy, Retryable, retry};
 pub use secret::{Secret, SecretError, SecretRef};

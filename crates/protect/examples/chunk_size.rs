@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use ballast_base::{Cancel, Secret, SystemClock};
 use ballast_protect::{
-    BackupOutcome, Context, Engine, Event, KeyMaterial, Limit, Observer, Progress, RepositorySettings, SourceKind,
-    SourceSettings, ToolPlaces, Vault, backup_in_pieces,
+    BackupOutcome, Context, Engine, Event, KeyMaterial, Limit, LogSettings, Observer, Progress, RepositorySettings,
+    SourceKind, SourceSettings, ToolPlaces, Vault, backup_in_pieces,
 };
 use ballast_storage::StorageSettings;
 use ballast_testkit::dataset::Donor;
@@ -99,6 +99,7 @@ async fn backup(donor: &Donor, folder: &Path, piece_bytes: usize) -> BackupOutco
         engine: Engine::Physical,
         tools: ToolPlaces::default(),
         limit: Limit::default(),
+        log: LogSettings::default(),
     };
     let key = KeyMaterial::KeyFile(Secret::new("5a".repeat(32)));
     let repositories = std::slice::from_ref(&repository);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ballast_base::{Cancel, Clock};
 
-use crate::observer::{Event, Observer, Progress};
+use crate::observer::{Event, LogNews, Observer, Progress};
 
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -41,6 +41,10 @@ impl Context {
         self.observer.event(&Event::Note {
             message: message.into(),
         });
+    }
+
+    pub(crate) fn news(&self, news: LogNews) {
+        self.observer.event(&Event::Log(news));
     }
 
     pub(crate) fn progress(&self, step: &'static str, done_bytes: u64, total_bytes: Option<u64>) {

@@ -1,5 +1,6 @@
 //! Floor 3: what is promised. Backs up, restores, verifies, copies, lists and examines; knows databases and the repository, prints nothing.
 
+mod archive;
 mod backup;
 mod catalog;
 mod context;
@@ -25,6 +26,7 @@ mod timeline;
 mod vault;
 mod verify;
 
+pub use archive::{ArchiveOutcome, ArchiveRequest, LogStatus, archive};
 pub use backup::{BackupOutcome, backup, backup_in_pieces};
 pub use ballast_mysql::Gtid;
 pub use catalog::{BackupState, BackupSummary, list};
@@ -39,7 +41,7 @@ pub use log_find::{
     FoundStatement, FoundTable, FoundTransaction, LogFindOutcome, LogFindRequest, Suspicion, SuspicionKind, log_find,
 };
 pub use mysql::proof::Proof;
-pub use observer::{Event, Observer, Progress};
+pub use observer::{Event, LogNews, Observer, Progress};
 pub use pattern::{PatternError, TablePattern};
 pub use position::Position;
 pub use redis::proof::RedisProof;
@@ -48,7 +50,9 @@ pub use redis::restore_plan::{RedisRestorePlan, RedisRestoreRequest, plan_redis_
 pub use replay::{ReplayPlan, Replayed, StreamPart, TransactionLine};
 pub use restore::{RestoreOutcome, restore};
 pub use restore_plan::{RestorePlan, RestoreRequest, RestoreTarget, plan_restore, probe_early};
-pub use settings::{Engine, KeyMaterial, Limit, RepositorySettings, SourceKind, SourceSettings, ToolPlaces};
+pub use settings::{
+    Engine, KeyMaterial, Limit, LogSettings, RepositorySettings, SourceKind, SourceSettings, SpoolSettings, ToolPlaces,
+};
 pub use status::{SourceStatus, status};
 pub use stop::{PositionStop, Stop};
 pub use timeline::{Gap, Moments, Timeline, timeline};

@@ -53,6 +53,85 @@ pub enum Event {
     Note {
         message: String,
     },
+    /// Of a log that is followed.
+    Log(LogNews),
+}
+
+/// What happens to a log that is followed.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(untagged)]
+pub enum LogNews {
+    /// The server sends its log, from here on.
+    Connected {
+        server: String,
+        version: String,
+        stream: String,
+        file: String,
+        offset: u64,
+        semi_sync: bool,
+    },
+    /// It does not any more; it is tried again.
+    Disconnected {
+        cause: String,
+        wait_seconds: f64,
+    },
+    /// A stream begins; after another one with what is in neither.
+    StreamBegun {
+        stream: String,
+        first_file: String,
+        after: Option<String>,
+        cause: Option<&'static str>,
+        missing: Option<String>,
+    },
+    /// A segment was closed. `lag_seconds`: from the commit of its last transaction to when that was durable here.
+    Sealed {
+        stream: String,
+        start: u64,
+        end: u64,
+        transactions: u64,
+        file: String,
+        offset: u64,
+        last_commit_at: Option<jiff::Timestamp>,
+        lag_seconds: Option<f64>,
+    },
+    /// A repository has it.
+    Uploaded {
+        repository: String,
+        stream: String,
+        start: u64,
+        end: u64,
+        bytes_stored: u64,
+        seconds: f64,
+    },
+    /// How much of the log waits for a repository.
+    Spool {
+        bytes: u64,
+        limit: u64,
+        full: bool,
+    },
+    RepositoryLost {
+        repository: String,
+        message: String,
+    },
+    RepositoryBack {
+        repository: String,
+    },
+}
+
+impl LogNews {
+    /// Its `type` in JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connected { .. } => "connected",
+            Self::Disconnected { .. } => "disconnected",
+            Self::StreamBegun { .. } => "stream-begun",
+            Self::Sealed { .. } => "sealed",
+            Self::Uploaded { .. } => "uploaded",
+            Self::Spool { .. } => "spool",
+            Self::RepositoryLost { .. } => "repository-lost",
+            Self::RepositoryBack { .. } => "repository-back",
+        }
+    }
 }
 
 /// Told of progress and events, from any task, often: must not block.

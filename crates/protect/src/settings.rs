@@ -39,6 +39,38 @@ pub struct SourceSettings {
     /// Of the external engine.
     pub tools: ToolPlaces,
     pub limit: Limit,
+    pub log: LogSettings,
+}
+
+/// How the source's log is followed.
+#[derive(Debug, Clone, Copy)]
+pub struct LogSettings {
+    /// Acknowledge transactions once they are durable here.
+    pub semi_sync: bool,
+    /// How soon a piece of it is closed and uploaded.
+    pub seal_after: Duration,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            semi_sync: false,
+            seal_after: Duration::from_secs(1),
+        }
+    }
+}
+
+/// `[spool]`: where a log that is followed is kept until every repository has it.
+#[derive(Debug, Clone, Default)]
+pub struct SpoolSettings {
+    pub path: PathBuf,
+    /// Of each source.
+    pub limit: u64,
+}
+
+impl SpoolSettings {
+    /// Two segments that are open or on their way, and room to go on meanwhile.
+    pub const LIMIT_MIN: u64 = 64 * 1024 * 1024;
 }
 
 /// Where the backup tool of the external engine is looked for.

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
+use crate::archive::{LogStatus, log_status};
 use crate::catalog::{BackupState, BackupSummary, list};
 use crate::context::Context;
 use crate::error::Result;
-use crate::settings::{SourceKind, SourceSettings};
+use crate::settings::{SourceKind, SourceSettings, SpoolSettings};
 use crate::vault::{LostRepository, Vault};
 
 #[derive(Debug, Clone, serde::Serialize)]
@@ -19,15 +20,27 @@ pub struct SourceStatus {
     pub recovery_point: Option<Timestamp>,
     /// Repositories that lack the last good backup, or are out of reach, so that nobody can say they hold it.
     pub behind: Vec<String>,
+    /// Of the recorded log; nothing if none was ever recorded.
+    pub log: Option<LogStatus>,
     pub lost: Vec<LostRepository>,
 }
 
 /// The state of each of `sources`.
-pub async fn status(context: &Context, vault: &Vault, sources: &[SourceSettings]) -> Result<Vec<SourceStatus>> {
+pub async fn status(
+    context: &Context,
+    vault: &Vault,
+    sources: &[SourceSettings],
+    spool: &SpoolSettings,
+) -> Result<Vec<SourceStatus>> {
     let all = list(context, vault, None).await?;
+    let mut logs = Vec::new();
+    for source in sources {
+        logs.push(log_status(context, vault, &source.name, spool).await?);
+    }
     Ok(sources
         .iter()
-        .map(|source| {
+        .zip(logs)
+        .map(|(source, log)| {
             let own: Vec<_> = all
                 .iter()
                 .filter(|backup| backup.source.as_deref() == Some(&source.name))
@@ -44,6 +57,7 @@ pub async fn status(context: &Context, vault: &Vault, sources: &[SourceSettings]
                     let all = vault.names().into_iter().chain(lost);
                     all.filter(|name| !backup.repositories.contains(name)).collect()
                 }),
+                log,
                 lost: vault.lost().to_vec(),
             }
         })

@@ -224,6 +224,20 @@ async fn open_one(context: &Context, settings: &RepositorySettings, key: &KeyMat
     Ok(Repository::open(&settings.name, store, &lock(key), &context.cancel).await?)
 }
 
+/// Opens one that was out of reach; it must be a copy of `other`, at another place.
+pub(crate) async fn reopen(
+    context: &Context,
+    settings: &RepositorySettings,
+    key: &KeyMaterial,
+    other: &Repository,
+) -> Result<Repository> {
+    let repository = open_one(context, settings, key).await?;
+    refuse_different(other, &repository)?;
+    let both = [other, &repository].map(|repository| (repository.name(), repository.location()));
+    refuse_same_place(both.into_iter())?;
+    Ok(repository)
+}
+
 fn lock(key: &KeyMaterial) -> Lock {
     match key {
         KeyMaterial::Passphrase(secret) => Lock::Passphrase(secret.clone()),

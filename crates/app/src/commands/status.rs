@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ballast_base::format_duration;
-use ballast_protect::{SourceStatus, status};
+use ballast_base::{format_bytes, format_duration};
+use ballast_protect::{LogStatus, SourceStatus, status};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
@@ -46,7 +46,7 @@ pub(super) async fn run(run: &Run) -> Result<u8> {
     let vault = run.open(&config).await?;
     let sources: Vec<_> = config.sources.iter().map(Source::described).collect();
     let now = run.context.clock.now();
-    let statuses = status(&run.context, &vault, &sources).await?;
+    let statuses = status(&run.context, &vault, &sources, &config.spool).await?;
     let measured: Vec<Measured<'_>> = statuses
         .iter()
         .map(|status| {
@@ -59,7 +59,7 @@ pub(super) async fn run(run: &Run) -> Result<u8> {
     } else if measured.is_empty() {
         run.output.say("the configuration has no source");
     } else {
-        let rows: Vec<Vec<String>> = measured.iter().map(row).collect();
+        let rows: Vec<Vec<String>> = measured.iter().map(|measured| row(measured, now)).collect();
         let header = [
             "source",
             "backups",
@@ -67,13 +67,14 @@ pub(super) async fn run(run: &Run) -> Result<u8> {
             "would lose",
             "objective",
             "repositories behind",
+            "log",
         ];
         run.output.table(&header, &[1], &rows)?;
     }
     Ok(code_with(vault.lost()))
 }
 
-fn row(measured: &Measured<'_>) -> Vec<String> {
+fn row(measured: &Measured<'_>, now: Timestamp) -> Vec<String> {
     let Measured { status, objectives } = measured;
     let none = || "none".to_owned();
     let span = |seconds: f64| Duration::try_from_secs_f64(seconds).map_or_else(|_| none(), format_duration);
@@ -94,7 +95,19 @@ fn row(measured: &Measured<'_>) -> Vec<String> {
         } else {
             status.behind.join(", ")
         },
+        status.log.as_ref().map_or_else(none, |log| log_text(log, now)),
     ]
+}
+
+/// Where the log stands, how old that is, and what waits in the spool.
+fn log_text(log: &LogStatus, now: Timestamp) -> String {
+    let age = log
+        .until
+        .map(|until| now.duration_since(until).max(jiff::SignedDuration::ZERO));
+    let age = age.and_then(|age| Duration::try_from(age).ok()).map(format_duration);
+    let age = age.map_or_else(String::new, |age| format!(", {age} ago"));
+    let spool = format_bytes(log.spool_bytes);
+    format!("{}:{}{age}, {spool} in the spool", log.file, log.offset)
 }
 
 #[cfg(test)]

@@ -155,6 +155,23 @@ pub(crate) const KEYS: &[Key] = &[
         "4h",
         "how long a restore may take: the recovery time objective",
     ),
+    key(
+        "spool",
+        Kind::Table,
+        "where a log that is followed is kept until every repository has it",
+    ),
+    default(
+        "spool.path",
+        Kind::Text,
+        "/var/lib/ballast/spool",
+        "a folder of this machine, on a disk that keeps what it was told to; encrypted, readable by its owner only",
+    ),
+    default(
+        "spool.limit",
+        Kind::Text,
+        "8GiB",
+        "how much of each source may wait there; beyond it, the log is read no further",
+    ),
     key("source", Kind::Tables, "a server that is protected"),
     required(
         "source.name",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ballast_base::{SecretRef, format_bytes, parse_bytes};
-use ballast_protect::{Engine, Limit, SourceKind, TablePattern};
+use ballast_protect::{Engine, Limit, LogSettings, SourceKind, SpoolSettings, TablePattern};
 use jiff::tz::TimeZone;
 use toml::de::DeTable;
 
@@ -55,6 +55,7 @@ pub(crate) fn read(file: &Path, text: &str) -> Result<Config, Vec<Mistake>> {
         repositories: draft.repositories.into_inner(),
         key,
         objectives: draft.objectives.into_inner(),
+        spool: draft.spool.into_inner(),
         sources: draft.sources.into_inner(),
         values,
     })
@@ -67,6 +68,7 @@ struct Draft {
     repositories: RefCell<Vec<Repository>>,
     key: RefCell<Option<KeyRef>>,
     objectives: RefCell<Objectives>,
+    spool: RefCell<SpoolSettings>,
     sources: RefCell<Vec<Source>>,
     names: RefCell<BTreeSet<(&'static str, String)>>,
 }
@@ -90,6 +92,7 @@ impl Draft {
         top.sections("repository", |section| self.repository(section));
         top.section("key", |section| self.key(section));
         top.section("objectives", |section| self.objectives(section));
+        top.section("spool", |section| self.spool(section));
         top.sections("source", |section| self.source(section));
         top.sections("group", |section| self.group(section));
         top.finish();
@@ -190,6 +193,22 @@ impl Draft {
         }
     }
 
+    fn spool(&self, section: &Section<'_>) {
+        let path = section.text("path").map(|found| self.path(found.value));
+        let limit = section.checked("limit", |text| match parse_bytes(text) {
+            Some(bytes) if bytes >= SpoolSettings::LIMIT_MIN => Ok(()),
+            Some(_) => {
+                let least = format_bytes(SpoolSettings::LIMIT_MIN);
+                Err(Problem::new(format!("is less than {least}, which is soon full")))
+            }
+            None => Err(Problem::new("is no size").hint("a number and a unit: \"8GiB\"")),
+        });
+        let limit = limit.and_then(|found| parse_bytes(&found.value));
+        if let (Some(path), Some(limit)) = (path, limit) {
+            *self.spool.borrow_mut() = SpoolSettings { path, limit };
+        }
+    }
+
     fn source(&self, section: &Section<'_>) {
         let name = self.name(section, "source");
         let kind = section.choice("kind");
@@ -211,14 +230,17 @@ impl Draft {
             backup.checked("schedule", cron::check);
             backup.duration("keep");
         });
-        section.section("log", |log| {
-            log.flag("follow");
-            log.duration("keep");
-            log.duration("seal_after");
+        let mut log = LogSettings::default();
+        section.section("log", |section| {
+            section.flag("follow");
+            section.duration("keep");
+            if let Some(seal_after) = section.duration("seal_after") {
+                log.seal_after = seal_after.value;
+            }
             if redis {
-                log.foreign(&["semi_sync"], FOR_MYSQL);
+                section.foreign(&["semi_sync"], FOR_MYSQL);
             } else {
-                log.flag("semi_sync");
+                log.semi_sync = section.flag("semi_sync").is_some_and(|flag| flag.value);
             }
         });
         if let (Some(name), Some(url)) = (name, url) {
@@ -233,6 +255,7 @@ impl Draft {
                 engine,
                 tool,
                 limit,
+                log,
             };
             self.sources.borrow_mut().push(source);
         }

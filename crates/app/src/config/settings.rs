@@ -84,6 +84,7 @@ impl Source {
                 folders: program_folders(),
             },
             limit: self.limit,
+            log: self.log,
         }
     }
 }

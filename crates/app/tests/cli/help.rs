@@ -8,6 +8,7 @@ pub(crate) const VERBS: &[&[&str]] = &[
     &["init"],
     &["doctor"],
     &["backup"],
+    &["archive"],
     &["list"],
     &["timeline"],
     &["verify"],

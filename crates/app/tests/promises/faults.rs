@@ -153,10 +153,10 @@ fn a_full_disk_is_said_and_nothing_is_left() {
 }
 
 /// A small volume in memory, gone when dropped.
-struct Volume<'a>(&'a std::path::Path);
+pub(crate) struct Volume<'a>(&'a std::path::Path);
 
 impl<'a> Volume<'a> {
-    fn mount(at: &'a std::path::Path, options: &str) -> Option<Self> {
+    pub(crate) fn mount(at: &'a std::path::Path, options: &str) -> Option<Self> {
         let mounted = std::process::Command::new("mount")
             .args(["-t", "tmpfs", "-o", options, "tmpfs"])
             .arg(at)

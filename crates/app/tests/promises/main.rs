@@ -7,6 +7,7 @@
     reason = "a test says by panicking what is wrong, and prints what it measured"
 )]
 
+mod archive;
 mod damage;
 mod external;
 mod faults;
@@ -17,6 +18,7 @@ mod mistakes;
 mod no_binlog;
 mod out_of_files;
 mod position;
+mod recorded;
 mod redis;
 mod rows_consistent;
 mod savings;

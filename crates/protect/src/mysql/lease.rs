@@ -9,7 +9,7 @@
 //! The lock keeps others from starting; it does not guard data: a backup that lost it, because somebody ended its
 //! connection, fails or is whole as any other.
 //!
-//! A load into a server holds a lock of that server in the same way, by another name.
+//! A load into a server holds a lock of that server in the same way, by another name; so does whoever follows its log.
 
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use crate::error::{ErrorKind, ProtectError, Result};
 pub(crate) enum Alone {
     Backup,
     Load,
+    Archive,
 }
 
 impl Alone {
@@ -34,6 +35,7 @@ impl Alone {
         match self {
             Self::Backup => "ballast backup",
             Self::Load => "ballast load",
+            Self::Archive => "ballast archive",
         }
     }
 
@@ -41,6 +43,7 @@ impl Alone {
         match self {
             Self::Backup => "other backups of this server",
             Self::Load => "other loads into this server",
+            Self::Archive => "other archives of this server's log",
         }
     }
 
@@ -54,6 +57,10 @@ impl Alone {
             Self::Load => (
                 format!("a backup is being loaded into {subject} by {holder}"),
                 "one load into a server runs at a time: wait for that one to end, then try again",
+            ),
+            Self::Archive => (
+                format!("the log of source \"{subject}\" is followed by {holder}"),
+                "one archive of a server's log runs at a time: end that one first",
             ),
         };
         ProtectError::new(ErrorKind::Held, message).hint(hint)

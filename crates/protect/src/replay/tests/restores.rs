@@ -87,6 +87,7 @@ impl Site {
                 folders: Vec::new(),
             },
             limit: Limit::default(),
+            log: crate::settings::LogSettings::default(),
         };
         Box::pin(crate::backup::backup(&self.context, &self.vault, &source))
             .await
