@@ -11,6 +11,7 @@
     reason = "a developer's program of the test kit: it reads the environment and the clock, and panics when it cannot go on"
 )]
 
+mod archive;
 mod files;
 mod logical;
 mod measure;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 
 /// How much data a bench makes unless told otherwise.
 const BYTES: &str = "2GiB";
-const USAGE: &str = "usage: ballast-bench physical|logical [--json]\n\
+const USAGE: &str = "usage: ballast-bench physical|logical|archive [--json]\n\
     BALLAST_PROGRAM names the program to measure, BALLAST_MYDUMPER a rival of logical; BALLAST_BENCH_BYTES says how much data to make, such as 200MiB";
 
 fn main() -> ExitCode {
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
         [name, "--json"] | ["--json", name] => (name, true),
         _ => ("", false),
     };
-    if !["physical", "logical"].contains(&name) {
+    if !["physical", "logical", "archive"].contains(&name) {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     }
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     let measured = program("BALLAST_PROGRAM");
     let report = match name {
         "logical" => logical::run(&measured, &program("BALLAST_MYDUMPER"), bytes),
+        "archive" => archive::run(&measured),
         _ => physical::run(&measured, bytes),
     };
     if json {

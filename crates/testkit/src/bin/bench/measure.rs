@@ -146,7 +146,7 @@ fn text(mut file: File) -> String {
 }
 
 /// The highest resident memory so far; none of a process that has ended.
-fn peak_bytes(pid: u32) -> Option<u64> {
+pub(crate) fn peak_bytes(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
