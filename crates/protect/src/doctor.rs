@@ -1,8 +1,8 @@
 //! Every check of repositories and sources: what was expected, what is there, and what to type.
 
 use ballast_mysql::{
-    Connection, Facts, Requirement, ServerAddress, Severity as RequirementSeverity, clone_requirements,
-    log_requirements, row_requirements, tool_requirements,
+    Connection, Facts, FollowFacts, Requirement, ServerAddress, Severity as RequirementSeverity, clone_requirements,
+    follow_requirements, log_requirements, row_requirements, tool_requirements,
 };
 
 use crate::context::Context;
@@ -113,13 +113,18 @@ async fn look_at_mysql(context: &Context, source: &SourceSettings) -> Result<Vec
         let address = address(source)?;
         let mut connection = Connection::open(&address, &context.cancel).await?;
         let facts = Facts::read(&mut connection).await?;
+        let follow = if source.log.follow {
+            Some(FollowFacts::read(&mut connection).await?)
+        } else {
+            None
+        };
         let tables = read_tables(&mut connection).await?;
         let skew = clock_skew(context, &mut connection).await?;
         let encrypted = connection.is_tls();
         connection.close().await;
-        Ok((address, facts, tables, skew, encrypted))
+        Ok((address, facts, follow, tables, skew, encrypted))
     };
-    let (address, facts, tables, skew, encrypted) = match read.await {
+    let (address, facts, follow, tables, skew, encrypted) = match read.await {
         Ok(read) => read,
         Err(error) => {
             return stopped(error).map(|error| vec![unusable("answers", &source.name, "the server answers", &error)]);
@@ -144,7 +149,15 @@ async fn look_at_mysql(context: &Context, source: &SourceSettings) -> Result<Vec
     } else {
         clone_requirements(&facts)
     };
-    let requirements = copied.into_iter().chain(log_requirements(&facts));
+    let followed = follow.map_or_else(Vec::new, |follow| {
+        follow_requirements(&facts, &follow, source.log.semi_sync)
+    });
+    // What both need is said once, as strictly as following needs it.
+    let named: Vec<_> = followed.iter().map(|requirement| requirement.name).collect();
+    let copied = copied
+        .into_iter()
+        .filter(|requirement| !named.contains(&requirement.name));
+    let requirements = copied.chain(log_requirements(&facts)).chain(followed);
     findings.extend(requirements.map(|requirement| from_requirement(source, requirement)));
     let missing: Vec<_> = source
         .expect

@@ -45,6 +45,8 @@ pub struct SourceSettings {
 /// How the source's log is followed.
 #[derive(Debug, Clone, Copy)]
 pub struct LogSettings {
+    /// It is to be recorded all the time, so `doctor` says what that needs.
+    pub follow: bool,
     /// Acknowledge transactions once they are durable here.
     pub semi_sync: bool,
     /// How soon a piece of it is closed and uploaded.
@@ -54,6 +56,7 @@ pub struct LogSettings {
 impl Default for LogSettings {
     fn default() -> Self {
         Self {
+            follow: false,
             semi_sync: false,
             seal_after: Duration::from_secs(1),
         }

@@ -232,7 +232,7 @@ impl Draft {
         });
         let mut log = LogSettings::default();
         section.section("log", |section| {
-            section.flag("follow");
+            log.follow = section.flag("follow").is_some_and(|flag| flag.value);
             section.duration("keep");
             if let Some(seal_after) = section.duration("seal_after") {
                 log.seal_after = seal_after.value;

@@ -245,8 +245,8 @@ fn the_document_is_up_to_date() {
          what holds and where it came from, `ballast config schema` prints a JSON schema for editors.\n\n\
          A secret is never written in the file. It is `{ env = \"NAME\" }`, `{ file = \"PATH\" }` (mode 0600 demanded) or\n\
          `{ command = [\"PROGRAM\", \"ARGUMENT\"] }`, and it is read only when a verb needs it.\n\n\
-         This document is made from the list of keys; a test keeps it so. This version reads and checks `schedule`, `keep`,\n\
-         `follow` and `[[group]]`, and no verb of it acts on them yet.\n\n\
+         This document is made from the list of keys; a test keeps it so. This version reads and checks `schedule`, `keep`\n\
+         and `[[group]]`, and no verb of it acts on them yet.\n\n\
          ## Every key\n\n| key | holds | default | meaning |\n|---|---|---|---|\n",
     );
     for key in KEYS {

@@ -13,6 +13,7 @@ mod external;
 mod faults;
 mod flavours;
 mod load_again;
+mod log_find;
 mod logical;
 mod mistakes;
 mod no_binlog;
