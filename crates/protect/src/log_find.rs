@@ -517,4 +517,54 @@ mod tests {
             assert_eq!(drops_content(statement), expected, "{statement}");
         }
     }
+
+    #[test]
+    fn the_segments_of_the_span_are_read_and_a_little_more() {
+        const MINUTE: u64 = 60 * 1_000_000;
+        // One transaction of an hour each, then a segment within a transaction, then one more.
+        let place = |number: u64, first_at: u64, last_at: u64| SegmentPlace {
+            start: number * 10,
+            end: number * 10 + 10,
+            first_at,
+            last_at,
+        };
+        let piece = [
+            place(0, 60 * MINUTE, 119 * MINUTE),
+            place(1, 120 * MINUTE, 179 * MINUTE),
+            place(2, 0, 0),
+            place(3, 240 * MINUTE, 299 * MINUTE),
+        ];
+        let request = LogFindRequest {
+            source: "orders".to_owned(),
+            tables: Vec::new(),
+            from: None,
+            to: None,
+            suspicious: false,
+            mass_rows: 1,
+            found_max: 1,
+        };
+        let chosen = |from: u64, to: u64| {
+            let search = Search {
+                request: &request,
+                from: from * MINUTE,
+                to: to.saturating_mul(MINUTE),
+                outcome: LogFindOutcome {
+                    source: String::new(),
+                    repository: String::new(),
+                    transactions: Vec::new(),
+                    looked_at: 0,
+                    more: false,
+                    lost: Vec::new(),
+                },
+            };
+            search.chosen(&piece)
+        };
+        assert_eq!(chosen(0, u64::MAX), Some((0, 40)));
+        assert_eq!(chosen(140, 150), Some((1, 20)));
+        // The clock may have stepped by ten minutes.
+        assert_eq!(chosen(125, 150), Some((0, 20)));
+        assert_eq!(chosen(200, 231), Some((3, 40)));
+        assert_eq!(chosen(200, 210), None);
+        assert_eq!(chosen(400, 500), None);
+    }
 }
