@@ -118,7 +118,7 @@ pub struct ThrowawayOptions {
 pub struct ReplayOptions {
     /// No server that wrote the log may have it: what comes under its own id a replica drops in silence.
     pub server_id: u32,
-    /// Transactions applied at once.
+    /// Transactions applied at once; a MariaDB applies them one by one.
     pub workers: u32,
     pub buffer_pool_bytes: u64,
 }

@@ -93,24 +93,21 @@ pub(crate) async fn replay(
     let begun = context.clock.elapsed();
     let mut log = LogServer::start(options, &context.cancel).await?;
     replica.start(&log, &from).await?;
-    let asked = tokio::select! {
-        asked = log.replica() => asked.map_err(|error| refused(error.into(), replica))?,
-        failed = watch_for_refusal(context, replica) => return Err(refused(failed, replica)),
-    };
+    let asked = watching(context, async { Ok(log.replica().await?) }, || replica.has_come()).await;
+    let asked = asked.map_err(|error| refused(error, replica))?;
     let claimed = ExecutedSet::parse(plan.flavour, &asked.executed)?;
     if claimed != from || asked.server_id != replica.server_id() {
         let message = format!("the private server asks for what follows {claimed}, and it has {from}");
         return Err(ProtectError::failed(message));
     }
     let progressing = Progressing::of(plan);
-    let fed = {
-        let feed = feed::feed(context, repository, plan, from, &mut log, &progressing);
-        let watch = watch_for_errors(context, replica, &progressing);
-        tokio::select! {
-            fed = feed => fed,
-            failed = watch => Err(failed),
-        }
-    };
+    let mut applier_seen_at = begun;
+    let fed = watching(
+        context,
+        feed::feed(context, repository, plan, from, &mut log, &progressing),
+        async || look_for_errors(context, replica, &progressing, &mut applier_seen_at).await,
+    )
+    .await;
     let fed = match fed {
         Ok(fed) => fed,
         Err(error) => return Err(replica.with_its_words(error).await),
@@ -134,37 +131,47 @@ pub(crate) async fn replay(
     })
 }
 
-/// Ends only when the replica says that it does not come.
-async fn watch_for_refusal(context: &Context, replica: &Replica<'_>) -> ProtectError {
+/// Does `work`, and looks every now and then whether it makes sense to go on. A look is never cut short: the connection it asks on
+/// would be lost.
+async fn watching<T>(
+    context: &Context,
+    work: impl Future<Output = Result<T>>,
+    mut look: impl AsyncFnMut() -> Result<()>,
+) -> Result<T> {
+    let mut work = std::pin::pin!(work);
     loop {
-        match replica.state().await {
-            Ok(state) if state.received_error.is_some() && !state.receiving => return cannot(&state, replica),
-            Ok(_) => {}
-            Err(error) => return error,
+        tokio::select! {
+            done = &mut work => return done,
+            slept = context.cancel.race(context.clock.sleep(LOOK_EVERY)) => slept?,
         }
-        if let Err(error) = context.cancel.race(context.clock.sleep(LOOK_EVERY)).await {
-            return error.into();
+        let mut looking = std::pin::pin!(look());
+        tokio::select! {
+            done = &mut work => {
+                looking.await?;
+                return done;
+            }
+            looked = &mut looking => looked?,
         }
     }
 }
 
-/// Ends only when the applier says that it cannot go on.
-async fn watch_for_errors(context: &Context, replica: &Replica<'_>, progressing: &Progressing) -> ProtectError {
-    let mut seen_at = context.clock.elapsed();
-    loop {
-        let now = context.clock.elapsed();
-        match look(context, replica, progressing).await {
-            Ok(state) if state.applied_error.is_some() => return cannot(&state, replica),
-            Ok(state) if state.applying => seen_at = now,
-            // It may not have begun yet.
-            Ok(state) if now.saturating_sub(seen_at) > BEGIN_WAIT_MAX => return cannot(&state, replica),
-            Ok(_) => {}
-            Err(error) => return error,
-        }
-        if let Err(error) = context.cancel.race(context.clock.sleep(LOOK_EVERY)).await {
-            return error.into();
-        }
+/// An error when the applier says that it cannot go on.
+async fn look_for_errors(
+    context: &Context,
+    replica: &Replica<'_>,
+    progressing: &Progressing,
+    seen_at: &mut Duration,
+) -> Result<()> {
+    let state = look(context, replica, progressing).await?;
+    let now = context.clock.elapsed();
+    if state.applying {
+        *seen_at = now;
     }
+    // It may not have begun yet.
+    if state.applied_error.is_some() || now.saturating_sub(*seen_at) > BEGIN_WAIT_MAX {
+        return Err(cannot(&state, replica));
+    }
+    Ok(())
 }
 
 async fn look(context: &Context, replica: &Replica<'_>, progressing: &Progressing) -> Result<ApplierState> {

@@ -30,7 +30,8 @@ pub(super) fn arguments(options: &ReplayOptions, binary: &ServerBinary, folder: 
     ];
     if binary.version.flavour == Flavour::MariaDb {
         arguments.extend([
-            format!("--slave-parallel-threads={workers}"),
+            // One by one: what is tried again in parallel is counted again, and the count is what proves a replay here.
+            "--slave-parallel-threads=0".to_owned(),
             format!("--master-info-file={folder}/master.info"),
             format!("--relay-log-info-file={folder}/relay-log.info"),
             format!("--slave-net-timeout={SILENCE_SECONDS}"),

@@ -110,6 +110,16 @@ impl<'a> Replica<'a> {
         Ok(self.applier.state(&mut *self.control.lock().await).await?)
     }
 
+    /// An error when it says that it does not come.
+    pub(super) async fn has_come(&self) -> Result<()> {
+        match self.state().await?.received_error {
+            Some(words) => Err(ProtectError::failed(format!(
+                "the private server does not take the log: {words}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Of a MariaDB's count, what came since the start.
     pub(super) fn since_start(&self, groups: u64) -> u64 {
         groups.saturating_sub(self.groups_before.get().copied().unwrap_or_default())
