@@ -38,13 +38,17 @@ impl std::fmt::Display for Position {
         if let (Some(id), Some(offset)) = (&self.replication_id, self.offset) {
             return write!(f, "{id}:{offset}");
         }
-        match (&self.file, self.offset) {
-            (Some(file), Some(offset)) => write!(f, "{file}:{offset}")?,
-            _ => f.write_str("no binlog")?,
-        }
-        if !self.gtid_executed.is_empty() {
-            write!(f, " {}", self.gtid_executed)?;
-        }
+        let place = match (&self.file, self.offset) {
+            (Some(file), Some(offset)) => format!("{file}:{offset}"),
+            _ if self.gtid_executed.is_empty() => "no binlog".to_owned(),
+            _ => String::new(),
+        };
+        let gap = if place.is_empty() || self.gtid_executed.is_empty() {
+            ""
+        } else {
+            " "
+        };
+        write!(f, "{place}{gap}{}", self.gtid_executed)?;
         if self.exact { Ok(()) } else { f.write_str(" (at most)") }
     }
 }

@@ -1,5 +1,5 @@
-//! `./dev demo`: Balance on 120 shards is backed up while it is written to, destroyed, restored from a bucket, and compared with
-//! what it was. Real servers and the real program; every command is shown as it is typed, with what it answers.
+//! `./dev demo`: Balance on 120 shards is backed up and its log followed while it is written to; it is destroyed, restored from a bucket to
+//! the moment before and to the last transaction there was, and compared with what it was. Real servers and the real program; every command is shown as it is typed, with what it answers.
 //!
 //! Whatever is not as promised ends it with exit code 1 and the reason. Everything lives in temporary folders, which go with it;
 //! `scripts/demo.sh` ends what is left after an interruption.
@@ -92,6 +92,7 @@ fn play(program: &Path) {
         ddl: false,
         rate: Some(RATE),
     };
+    let made_before = transactions(&source);
     let writers = Writers::start(&source, WRITERS, &tables, options);
 
     screen.step("Create the repositories and check everything", || {
@@ -100,6 +101,14 @@ fn play(program: &Path) {
         ));
         ballast(&program, "init", 0);
         check(&program);
+    });
+
+    let recorder = screen.step("Follow the log: no commit is answered before it is kept twice", || {
+        typed("ballast archive orders &");
+        let recorder = program.spawn(["archive", "orders"]);
+        stage::await_follower(&source);
+        good("the source counts the recorder as the replica it waits for");
+        recorder
     });
 
     let first = screen.step("Back up while it is written to", || {
@@ -120,34 +129,45 @@ fn play(program: &Path) {
         before.bytes_new
     );
 
-    screen.step("Disaster", || {
+    let (made, report) = screen.step("Disaster", || {
         typed("mysql -e 'DROP TABLE balance.orders_7'");
         source.sql("DROP TABLE balance.orders_7");
+        thread::sleep(WARM_UP);
         let end = source.gtid_executed();
         assert_ne!(end, backup.position, "the writers went on after the backup");
         typed("kill -9 $(pidof mysqld); rm -rf /var/lib/mysql");
         source.kill();
         std::fs::remove_dir_all(source.datadir()).unwrap();
         let report = writers.stop();
+        recorder.interrupt();
+        let recorded = recorder.wait().expect(0);
+        lines(&recorded.stderr, LINES_MAX);
+        // Beside the writers' there was the accident.
+        let made = report.transactions + 1;
         say(format_args!(
-            "the writers had made {} transactions; what they wrote after the backup is lost with the server",
+            "the writers were told of {} committed transactions",
             report.transactions
         ));
+        (made_before + made, report)
     });
 
-    screen.step("Restore from the bucket", || {
-        ballast(
-            &program,
-            "restore orders --to datadir:restored --from-repository cloud",
-            0,
-        );
+    let accident = screen.step("Find the moment", || {
+        ballast(&program, "timeline orders", 0);
+        ballast(&program, "log find orders --suspicious", 0);
+        stage::accident(&program)
+    });
+
+    screen.step("Restore from the bucket what was there before the accident", || {
+        let restore = format!("restore orders --to datadir:before --before {accident} --from-repository cloud");
+        ballast(&program, &restore, 0);
     });
 
     screen.step("Start an ordinary MySQL on it and compare", || {
-        let restored = MysqlServer::start_on(&program.dir().join("restored"), MysqlOptions::default());
-        assert_eq!(restored.gtid_executed(), backup.position);
-        good(format_args!("it is at the recorded position {}", backup.position));
-        let (found, expected) = (checksums(&restored, &["balance"]), witness.tables_at(&backup.position));
+        let restored = MysqlServer::start_on(&program.dir().join("before"), MysqlOptions::default());
+        let position = restored.gtid_executed();
+        assert_ne!(position, backup.position, "the log was replayed");
+        good(format_args!("it is at {position}, just before {accident}"));
+        let (found, expected) = (checksums(&restored, &["balance"]), witness.tables_at(&position));
         let count = usize::try_from(SHARDS).unwrap() + 2;
         assert_eq!(expected.len(), count, "the witness has every table");
         let differing: Vec<&String> = expected
@@ -163,6 +183,20 @@ fn play(program: &Path) {
         good(format_args!(
             "orders_7 is back with {} rows",
             found["balance.orders_7"].rows
+        ));
+    });
+
+    screen.step("Restore the latest moment, with all that was committed", || {
+        ballast(&program, "restore orders --to datadir:latest", 0);
+        let restored = MysqlServer::start_on(&program.dir().join("latest"), MysqlOptions::default());
+        let there = transactions(&restored);
+        assert!(
+            there >= made,
+            "{there} transactions are there, and {made} were committed"
+        );
+        good(format_args!(
+            "{there} transactions are there: each of the {} that a writer was told of, up to the kill",
+            report.transactions
         ));
     });
 

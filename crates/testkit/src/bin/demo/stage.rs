@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ballast_testkit::dataset::{Fingerprint, checksums};
 use ballast_testkit::program::Program;
@@ -15,10 +15,12 @@ use serde_json::Value;
 /// The seed's number of shards.
 pub(crate) const SHARDS: u32 = 120;
 /// What the account that backs up needs.
-pub(crate) const GRANTS: &str = "BACKUP_ADMIN, RELOAD, PROCESS, REPLICATION CLIENT, SELECT";
+pub(crate) const GRANTS: &str = "BACKUP_ADMIN, RELOAD, PROCESS, REPLICATION CLIENT, REPLICATION SLAVE, SELECT";
 const PASSWORD: &str = "of a throwaway server";
 const PASSPHRASE: &str = "of a throwaway repository";
 const RUN_MAX: Duration = Duration::from_secs(180);
+/// A recorder is connected within this time.
+const FOLLOWER_WAIT_MAX: Duration = Duration::from_secs(30);
 /// The witness has this many seconds to reach a position.
 const WITNESS_WAIT_MAX: u32 = 60;
 
@@ -28,7 +30,13 @@ pub(crate) fn production() -> MysqlOptions {
         durable: true,
         ..MysqlOptions::default()
     };
-    options.arg("--max-binlog-size=100M")
+    options
+        .arg("--max-binlog-size=100M")
+        .arg("--plugin-load-add=semisync_source.so")
+        .arg("--loose-rpl-semi-sync-source-enabled=ON")
+        // Far longer than anything here takes: a commit that the recorder did not confirm is not answered.
+        .arg("--loose-rpl-semi-sync-source-timeout=60000")
+        .arg("--loose-rpl-semi-sync-source-wait-no-replica=OFF")
 }
 
 /// A bucket that speaks S3 over TLS.
@@ -63,6 +71,10 @@ url       = "{}"
 password  = {{ env = "MYSQL_PASSWORD" }}
 databases = ["balance"]
 expect    = ["balance.orders_{{0..{}}}", "balance.shops", "balance.admin"]
+log       = {{ follow = true, semi_sync = true, seal_after = "1s" }}
+
+[spool]
+path = "{}"
 
 [[repository]]
 name = "local"
@@ -79,6 +91,7 @@ ca_file    = "{}"
 "#,
         source.url("backup"),
         SHARDS - 1,
+        program.dir().join("spool").display(),
         program.dir().join("repository").display(),
         S3Server::BUCKET,
         bucket.endpoint(),
@@ -96,6 +109,33 @@ pub(crate) fn configure_copy(program: &Program, name: &str, folder: &Path) {
         folder.display()
     );
     program.write(name, config);
+}
+
+/// Waits until the source waits for a recorder at each commit.
+pub(crate) fn await_follower(source: &MysqlServer) {
+    let begun = Instant::now();
+    while source.value("SELECT variable_value FROM performance_schema.global_status WHERE variable_name = 'Rpl_semi_sync_source_clients'") != "1" {
+        assert!(begun.elapsed() < FOLLOWER_WAIT_MAX, "nobody follows the log");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The transaction that dropped a table, as `log find` tells it.
+pub(crate) fn accident(program: &Program) -> String {
+    let output = program
+        .run(["log", "find", "orders", "--suspicious", "--json"])
+        .expect(0);
+    let found: Value = serde_json::from_str(&output.stdout).expect("log find --json prints JSON");
+    let transactions = found["transactions"].as_array().expect("a list of transactions");
+    let drops = |transaction: &&Value| {
+        let marks = transaction["suspicious"].as_array();
+        marks.is_some_and(|marks| marks.iter().any(|mark| mark["kind"] == "drop-table"))
+    };
+    let accident = transactions
+        .iter()
+        .find(drops)
+        .unwrap_or_else(|| panic!("no accident: {found}"));
+    accident["gtid"].as_str().expect("a GTID").to_owned()
 }
 
 /// What a backup says of itself, asked by its id.
