@@ -42,12 +42,22 @@ pub enum DataForm {
 }
 
 impl DataForm {
-    /// The one for a server of this version, with commands after the snapshot or without.
-    pub fn for_server(version: &ServerVersion, has_commands: bool) -> Self {
-        match (has_commands, version.has_multi_part_log()) {
+    /// The one that a server loads which keeps an append-only file, or none. With such a file switched on it does not look at
+    /// `dump.rdb`, and the other way round.
+    pub fn for_setting(version: &ServerVersion, append_only: bool) -> Self {
+        match (append_only, version.has_multi_part_log()) {
             (false, _) => Self::Snapshot,
             (true, true) => Self::MultiPart,
             (true, false) => Self::SingleFile,
+        }
+    }
+
+    /// The file, below the directory, that begins with the snapshot.
+    pub fn snapshot_file(self) -> PathBuf {
+        match self {
+            Self::Snapshot => SNAPSHOT.into(),
+            Self::MultiPart => [FOLDER, BASE].iter().collect(),
+            Self::SingleFile => SINGLE.into(),
         }
     }
 

@@ -13,6 +13,8 @@ use crate::RedisError;
 
 /// How much is asked of the transport at once.
 const READ_BYTES: usize = 256 * 1024;
+/// What a buffer has left is read into, down to this; so that small pieces do not each hold a buffer.
+const READ_BYTES_MIN: usize = 16 * 1024;
 /// Sending waits this long for the other side to take it.
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -86,7 +88,9 @@ impl Channel {
     /// Waits until more has come into the buffer; `false` when the server has closed. May be dropped and called again.
     pub(crate) async fn fill(&mut self, doing: &'static str) -> Result<bool, RedisError> {
         self.usable(doing)?;
-        self.buffer.reserve(READ_BYTES);
+        if self.buffer.capacity() - self.buffer.len() < READ_BYTES_MIN {
+            self.buffer.reserve(READ_BYTES);
+        }
         let after = self.read_wait_max;
         let read = self.transport.read_buf(&mut self.buffer);
         match self.cancel.race(tokio::time::timeout(after, read)).await? {

@@ -52,7 +52,7 @@ async fn small_snapshots() -> Vec<Vec<u8>> {
 async fn a_flipped_byte_a_cut_and_an_unknown_version_are_refused() {
     for bytes in small_snapshots().await {
         walked(&bytes).unwrap();
-        for at in (0..bytes.len()).step_by(bytes.len() / 500) {
+        for at in (0..bytes.len()).step_by(bytes.len() / 200) {
             let mut changed = bytes.clone();
             changed[at] ^= 1 << (at % 8);
             let error = walked(&changed).unwrap_err();
@@ -61,7 +61,7 @@ async fn a_flipped_byte_a_cut_and_an_unknown_version_are_refused() {
             assert!(damaged || at < 9 && is_named(&error), "byte {at}: {error}");
         }
         for end in (0..bytes.len())
-            .step_by(bytes.len() / 300)
+            .step_by(bytes.len() / 120)
             .chain(bytes.len() - 9..bytes.len())
         {
             let error = walked(&bytes[..end]).unwrap_err();
@@ -92,7 +92,7 @@ async fn a_flipped_byte_a_cut_and_an_unknown_version_are_refused() {
         unsummed[end..].fill(0);
         assert_eq!(walked(&unsummed).unwrap().checksum, None);
         let (mut noticed, mut tried) = (0, 0);
-        for at in (9..end).step_by(bytes.len() / 700) {
+        for at in (9..end).step_by(bytes.len() / 250) {
             let mut changed = unsummed.clone();
             changed[at] = changed[at].wrapping_add(u8::try_from(at % 255 + 1).unwrap());
             tried += 1;

@@ -127,6 +127,10 @@ impl RedisServer {
             command.arg("--tls-key-file").arg(&files.key);
             command.arg("--tls-ca-cert-file").arg(&files.ca);
         }
+        if self.options.args.iter().any(|arg| arg == "--cluster-enabled") {
+            // Its own choice would lie among the ports that the kernel gives to outgoing connections.
+            command.args(["--cluster-port", &free_port().to_string()]);
+        }
         command.args(&self.options.args);
         self.process
             .start(command, || self.try_command(&["PING"]).is_ok_and(|pong| pong == "PONG"));
