@@ -56,7 +56,7 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
         mariadbd: mariadb(args.mysqld.clone())?,
         mysqld: server(args.mysqld)?,
         probed: None,
-        scratch: scratch(args.scratch.clone()),
+        scratch: scratch(args.scratch),
     };
     // A passphrase takes its time, and so does a server program that says what it is.
     let (program, cancel) = (request.mysqld.clone(), run.context.cancel.clone());

@@ -6,9 +6,7 @@
 
 use std::path::Path;
 
-use ballast_redis::{
-    DataForm, RdbFeed, RdbSummary, Snapshot, SyncOptions, ThrowawayOptions, ThrowawayServer, WalkOptions, walk,
-};
+use ballast_redis::{RdbFeed, RdbSummary, Snapshot, SyncOptions, ThrowawayOptions, ThrowawayServer, WalkOptions, walk};
 
 use super::restore_plan::RedisRestorePlan;
 use crate::context::Context;
@@ -39,7 +37,7 @@ impl RedisProof {
 }
 
 pub(super) async fn prove(context: &Context, plan: &RedisRestorePlan, folder: &Path) -> Result<RedisProof> {
-    let mut options = ThrowawayOptions::new(folder.to_owned(), DataForm::Snapshot);
+    let mut options = ThrowawayOptions::new(folder.to_owned(), plan.record.form());
     options.keeps_expired = true;
     options.databases = plan.record.databases();
     options.scratch.clone_from(&plan.scratch);
@@ -94,7 +92,7 @@ async fn captured(plan: &RedisRestorePlan, folder: &Path, gone_until: i64) -> Re
     if plan.record.snapshot.expiring() == 0 && plan.record.snapshot.expiring_fields == 0 {
         return Ok(plan.record.snapshot.clone());
     }
-    let path = folder.join(String::from_utf8_lossy(super::snapshot::FILE_NAME).as_ref());
+    let path = folder.join(plan.record.form().snapshot_file());
     let options = WalkOptions {
         gone_until: Some(gone_until),
     };

@@ -1,7 +1,7 @@
 //! What a backup of a Redis keeps beside its bytes: enough to know what must be in it, and which server loads it. Stored in the
 //! manifest's annex; fields are added, never changed.
 
-use ballast_redis::{RdbSummary, ServerVersion};
+use ballast_redis::{DataForm, RdbSummary, ServerVersion};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ProtectError, Result};
@@ -12,6 +12,9 @@ pub(super) struct RedisRecord {
     pub(super) snapshot: RdbSummary,
     /// The server it was taken from.
     pub(super) server: ServerVersion,
+    /// Whether it kept an append-only file: one that does loads no other.
+    #[serde(default)]
+    pub(super) append_only: bool,
 }
 
 impl RedisRecord {
@@ -24,6 +27,11 @@ impl RedisRecord {
 
     pub(super) fn to_json(&self) -> Result<serde_json::Value> {
         serde_json::to_value(self).map_err(|error| ProtectError::failed("write the backup's record").because(error))
+    }
+
+    /// How a directory must be laid out for such a server.
+    pub(super) fn form(&self) -> DataForm {
+        DataForm::for_setting(&self.server, self.append_only)
     }
 
     /// Databases a server must have to load it.

@@ -80,7 +80,8 @@ async fn carry_out(context: &Context, plan: &RedisRestorePlan, place: &Place) ->
         Flavour::Valkey => ("valkey-server", "valkey"),
     };
     let target = shell_word(&plan.target);
-    let mut start_command = format!("{server} --dir {target} --appendonly no");
+    let [option, value] = plan.record.form().arguments();
+    let mut start_command = format!("{server} --dir {target} {option} {value}");
     if plan.record.databases() > 16 {
         start_command.push_str(&format!(" --databases {}", plan.record.databases()));
     }
@@ -108,7 +109,8 @@ async fn download(context: &Context, plan: &RedisRestorePlan, place: &Place) -> 
     let mut stream = BackupReader::new(&plan.from, &plan.manifest)
         .stream(0, 0, &context.cancel)
         .boxed();
-    let mut writer = DataWriter::create(&place.unfinished, DataForm::Snapshot)?;
+    let form = plan.record.form();
+    let mut writer = DataWriter::create(&place.unfinished, form)?;
     let feed = RdbFeed::start(WalkOptions::default());
     let mut done = 0;
     while let Some(bytes) = stream.try_next().await? {
@@ -125,6 +127,10 @@ async fn download(context: &Context, plan: &RedisRestorePlan, place: &Place) -> 
         problems.push(format!("{} bytes of {}", walked.bytes, plan.record.snapshot.bytes));
         let message = format!("the stored snapshot is not what was captured: {}", problems.join("; "));
         return Err(ProtectError::new(ErrorKind::Damaged, message));
+    }
+    if form == DataForm::MultiPart {
+        // So that a server finds all it needs, and makes nothing while it is asked for a proof.
+        writer.begin_commands(0)?;
     }
     Ok(run_blocking("finish snapshot", move || writer.finish()).await??)
 }

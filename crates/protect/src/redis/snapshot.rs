@@ -16,7 +16,7 @@ use crate::position::Position;
 use crate::settings::Engine;
 
 /// The name of the snapshot in the backup.
-pub(super) const FILE_NAME: &[u8] = b"dump.rdb";
+const FILE_NAME: &[u8] = b"dump.rdb";
 
 pub(super) async fn take(
     context: &Context,
@@ -67,6 +67,7 @@ pub(super) async fn take(
     let record = RedisRecord {
         snapshot: walked,
         server: facts.version.clone(),
+        append_only: facts.info.is_on("aof_enabled"),
     };
     let taken = Taken {
         writer: storing.writer,
