@@ -510,9 +510,16 @@ fn the_log_of_a_mariadb_is_recorded() {
     assert!(lost.is_empty(), "{} of {}: {lost:?}", lost.len(), committed.len());
     let first = streams[0].facts["first_file"].as_str().unwrap();
     for (name, bytes) in closed_files(&source).iter().filter(|(name, _)| name.as_str() >= first) {
+        let ours = &streams[0].files[name];
+        let all = 0..bytes.len().max(ours.len());
+        let differing: Vec<usize> = all.filter(|at| ours.get(*at) != bytes.get(*at)).collect();
+        // The flag that a file is written to: this server leaves it in one that it was killed with.
         assert!(
-            streams[0].files[name] == *bytes,
-            "{name} is not byte for byte what the server has"
+            differing.is_empty() || differing == [21],
+            "{name}, {} and {} bytes, differs at {:?}",
+            ours.len(),
+            bytes.len(),
+            &differing[..differing.len().min(9)]
         );
     }
 }

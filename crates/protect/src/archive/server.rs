@@ -1,7 +1,8 @@
 //! What the server says of itself and its log.
 
 use ballast_mysql::{
-    Connection, ExecutedSet, Facts, LogFlavour, Requirement, ServerAddress, Severity, list_log_files, log_requirements,
+    Connection, ExecutedSet, Facts, FollowFacts, LogFlavour, Requirement, ServerAddress, Severity, follow_requirements,
+    list_log_files, log_requirements,
 };
 
 use super::begin::{Identity, ServerLog};
@@ -23,11 +24,14 @@ pub(super) struct Server {
 /// Looks, and refuses a server whose log cannot be followed, or would be no use.
 pub(super) async fn look(source: &SourceSettings, connection: &mut Connection) -> Result<Server> {
     let facts = Facts::read(connection).await?;
-    let mut lacking: Vec<_> = log_requirements(&facts);
+    let follow = FollowFacts::read(connection).await?;
+    let mut lacking = log_requirements(&facts);
+    lacking.extend(follow_requirements(&facts, &follow, source.log.semi_sync));
     lacking.retain(|requirement| !requirement.ok);
+    // Without semi-synchronous replication the log is followed all the same, and waiting for a recorder begins when there is one.
     let refused: Vec<_> = lacking
         .iter()
-        .filter(|requirement| requirement.severity == Severity::Must)
+        .filter(|requirement| requirement.severity == Severity::Must && !requirement.name.starts_with("semi-sync"))
         .collect();
     if !refused.is_empty() {
         let problems: Vec<_> = refused
