@@ -16,6 +16,7 @@ mod load_again;
 mod log_find;
 mod logical;
 mod mistakes;
+mod moments;
 mod no_binlog;
 mod out_of_files;
 mod position;

@@ -1,0 +1,119 @@
+//! Backups and the recorded log together: what the timeline names can be restored, and what it does not is refused.
+
+use std::time::Duration;
+
+use ballast_testkit::servers::{MysqlOptions, MysqlServer};
+
+use crate::recorded::{end, record, site, source, wait_until_recorded};
+use crate::site::{Site, USER, start_restored};
+
+/// Now, as the server sees it; nothing is committed in the same microsecond.
+fn now(source: &MysqlServer) -> String {
+    std::thread::sleep(Duration::from_millis(5));
+    let now = source.value("SELECT DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%dT%H:%i:%s.%fZ')");
+    std::thread::sleep(Duration::from_millis(5));
+    now
+}
+
+fn insert(source: &MysqlServer, ids: std::ops::RangeInclusive<u32>) {
+    for id in ids {
+        source.sql(&format!("INSERT INTO kept.t VALUES ({id})"));
+    }
+}
+
+fn rows(site: &Site) -> String {
+    let restored = start_restored(&site.restored());
+    if restored.value("SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'kept' AND TABLE_NAME = 't'")
+        == "0"
+    {
+        return "no table".to_owned();
+    }
+    restored.value("SELECT COUNT(*) FROM kept.t")
+}
+
+#[test]
+fn restores_reach_what_the_timeline_names_and_nothing_else() {
+    let source = source(MysqlOptions::default());
+    let site = site(&source, &source.url(USER), "seal_after = \"200ms\"").init();
+    source.sql("CREATE DATABASE kept; CREATE TABLE kept.t (id INT PRIMARY KEY)");
+    let running = record(&site, &source);
+    let first = site.json(&["backup", "orders"], 0)["backup"].clone();
+    insert(&source, 1..=10);
+    let moment = now(&source);
+    insert(&source, 11..=20);
+    source.sql("DROP TABLE kept.t");
+    let accident = source.gtid_executed().replace(":1-", ":");
+    source.sql("CREATE TABLE kept.after (id INT PRIMARY KEY); INSERT INTO kept.after VALUES (1)");
+    wait_until_recorded(&site.repository(), &source);
+
+    let timeline = site.json(&["timeline", "orders"], 0);
+    assert_eq!(timeline["points"].as_array().unwrap().len(), 1, "{timeline}");
+    assert_eq!(timeline["earliest"], first["snapshot_at"]);
+    assert!(timeline["latest"].as_str().unwrap() > moment.as_str(), "{timeline}");
+
+    let plan = site.json(
+        &[
+            "restore",
+            "orders",
+            "--to",
+            "datadir:none",
+            "--before",
+            &accident,
+            "--dry-run",
+        ],
+        0,
+    );
+    assert_eq!(plan["replay"]["first_left_out"]["gtid"], accident, "{plan}");
+    site.restore(&["--at", &moment]);
+    assert_eq!(rows(&site), "10");
+    site.restore(&["--before", &accident]);
+    assert_eq!(rows(&site), "20");
+    site.restore(&["--skip", &accident]);
+    assert_eq!(rows(&site), "20");
+    let latest = site.restore(&[]);
+    assert_eq!(latest["reached"]["position"]["gtid_executed"], source.gtid_executed());
+    assert_eq!(rows(&site), "no table");
+    // A backup that is named is restored alone.
+    site.restore(&["--backup", first["id"].as_str().unwrap()]);
+    assert_eq!(rows(&site), "0");
+    std::fs::remove_dir_all(site.restored()).unwrap();
+
+    // While nobody recorded, the server removed files of its log: no moment from then on, until the next backup.
+    end(running, 0);
+    source.sql("FLUSH BINARY LOGS; CREATE TABLE kept.t (id INT PRIMARY KEY)");
+    insert(&source, 1..=3);
+    let lost = now(&source);
+    insert(&source, 4..=5);
+    source.sql("FLUSH BINARY LOGS; FLUSH BINARY LOGS");
+    let newest = source.sql("SHOW BINARY LOGS").last().unwrap()[0].clone().unwrap();
+    source.sql(&format!("PURGE BINARY LOGS TO '{newest}'"));
+    let running = record(&site, &source);
+    insert(&source, 6..=7);
+    wait_until_recorded(&site.repository(), &source);
+    site.json(&["backup", "orders"], 0);
+    insert(&source, 8..=9);
+    wait_until_recorded(&site.repository(), &source);
+    end(running, 0);
+    let timeline = site.json(&["timeline", "orders"], 0);
+    let gaps = timeline["gaps"].as_array().unwrap();
+    assert_eq!(
+        (gaps.len(), timeline["points"].as_array().unwrap().len()),
+        (1, 2),
+        "{timeline}"
+    );
+    assert!(
+        gaps[0]["cause"].as_str().unwrap().contains("removed files"),
+        "{timeline}"
+    );
+    let refused = site.refuse_restore(&["--at", &lost], 5);
+    assert!(
+        refused.stderr.contains("lies in a gap") && refused.stderr.contains("--at"),
+        "{}",
+        refused.stderr
+    );
+    site.refuse_restore(&["--at", "2001-01-01 00:00:00"], 5);
+    site.restore(&["--at", &moment]);
+    assert_eq!(rows(&site), "10", "before the gap");
+    site.restore(&[]);
+    assert_eq!(rows(&site), "9", "behind it");
+}
