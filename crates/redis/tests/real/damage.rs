@@ -80,7 +80,7 @@ async fn a_flipped_byte_a_cut_and_an_unknown_version_are_refused() {
             assert!(matches!(error, RedisError::Unsupported { .. }), "{error}");
             assert!(error.to_string().contains(&*String::from_utf8_lossy(head)), "{error}");
         }
-        for head in [b"RADIS0010", b"REDIS00x0", b"         "] {
+        for head in [b"PEDIS0010", b"REDIS00x0", b"         "] {
             assert!(matches!(
                 walked(&[head.as_slice(), &bytes[9..]].concat()),
                 Err(RedisError::Damaged { .. })
