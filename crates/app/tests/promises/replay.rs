@@ -1,0 +1,207 @@
+//! Backups and the recorded log together: any transaction can be gone back to.
+
+use std::time::Duration;
+
+use ballast_testkit::dataset::{WriterOptions, Writers, balance, checksums};
+use ballast_testkit::servers::{MysqlOptions, MysqlServer};
+
+use crate::recorded::{end, record, site, source, wait_until_recorded};
+use crate::site::{PASSWORD, USER, rounds, start_restored};
+
+const SHARDS: u32 = 120;
+
+/// A plain replica that is taken on and on, each time to exactly one transaction.
+struct Reference {
+    server: MysqlServer,
+    uuid: String,
+}
+
+impl Reference {
+    fn new(source: &MysqlServer) -> Self {
+        source.create_user("follower", "follow", &["REPLICATION SLAVE"]);
+        let server = MysqlServer::start(MysqlOptions::default());
+        server.sql(&format!(
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {}, SOURCE_USER = 'follower', \
+             SOURCE_PASSWORD = 'follow', SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1",
+            source.port()
+        ));
+        let uuid = source.value("SELECT @@server_uuid");
+        Self { server, uuid }
+    }
+
+    fn go_to(&self, number: u64) {
+        let set = format!("{}:1-{number}", self.uuid);
+        self.server.sql(&format!(
+            "START REPLICA UNTIL SQL_AFTER_GTIDS = '{set}'; SELECT WAIT_FOR_EXECUTED_GTID_SET('{set}', 120); STOP REPLICA"
+        ));
+        assert_eq!(self.server.gtid_executed(), set);
+    }
+}
+
+fn last_number(source: &MysqlServer) -> u64 {
+    let executed = source.gtid_executed();
+    let digits = executed.rsplit(['-', ':']).next().unwrap();
+    digits.parse().unwrap()
+}
+
+fn databases(server: &MysqlServer) -> Vec<String> {
+    let sql = "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA
+               WHERE SCHEMA_NAME NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema') ORDER BY 1";
+    server.sql(sql).into_iter().map(|row| row[0].clone().unwrap()).collect()
+}
+
+#[track_caller]
+fn same_content(restored: &MysqlServer, reference: &MysqlServer) {
+    let names = databases(reference);
+    assert_eq!(databases(restored), names);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(checksums(restored, &names), checksums(reference, &names));
+}
+
+/// Two writers, all kinds of DDL, savepoints, large transactions, compressed ones and plain ones, over 120 shards.
+#[test]
+fn any_transaction_can_be_gone_back_to() {
+    let source = source(
+        MysqlOptions::default()
+            .arg("--max-binlog-size=2097152")
+            .arg("--max-allowed-packet=64M"),
+    );
+    balance::load(&source, SHARDS, 40);
+    let reference = Reference::new(&source);
+    let site = site(&source, &source.url(USER), "seal_after = \"500ms\"").init();
+    let running = record(&site, &source);
+    let backup = site.json(&["backup", "orders"], 0);
+    assert_eq!(backup["backup"]["state"], "good", "{backup}");
+    let first = last_number(&source);
+    let options = WriterOptions { ddl: true, rate: None };
+    let writers = Writers::start(&source, 2, &balance::tables(SHARDS), options);
+    for round in 0..6 {
+        source.sql(&format!(
+            "SET SESSION binlog_transaction_compression = {};
+             START TRANSACTION; UPDATE balance.orders_7 SET note = REPEAT('{round}', 400); SAVEPOINT one; DELETE FROM balance.orders_8;
+             ROLLBACK TO one; UPDATE balance.admin SET note = 'round {round}'; COMMIT;
+             CREATE TABLE IF NOT EXISTS balance.large (id INT PRIMARY KEY, big LONGBLOB);
+             REPLACE INTO balance.large VALUES ({round} % 2, REPEAT(RANDOM_BYTES(1000), 6000))",
+            round % 2
+        ));
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    writers.stop();
+    let last = last_number(&source);
+    wait_until_recorded(&site.repository(), &source);
+    end(running, 0);
+    println!("{} transactions between the backup and the end", last - first);
+
+    let mut numbers: Vec<u64> = (0..rounds(3)).map(|_| first + 1 + random(last - first)).collect();
+    numbers.sort_unstable();
+    numbers.push(last);
+    for (round, number) in numbers.into_iter().enumerate() {
+        let gtid = format!("{}:{number}", reference.uuid);
+        // By name, or by the microsecond it was committed at; what would be done can be asked for before.
+        let at;
+        let stop = if round % 2 == 0 {
+            ["--position", gtid.as_str()]
+        } else {
+            let target = format!("datadir:{}", site.program.dir().join("planned").display());
+            let plan = site.json(
+                &["restore", "orders", "--to", &target, "--position", &gtid, "--dry-run"],
+                0,
+            );
+            at = plan["replay"]["last_kept"]["committed_at"].as_str().unwrap().to_owned();
+            ["--at", at.as_str()]
+        };
+        let restored = site.restore(&stop);
+        let set = format!("{}:1-{number}", reference.uuid);
+        assert_eq!(
+            restored["reached"]["position"]["gtid_executed"],
+            set.as_str(),
+            "{stop:?}: {restored}"
+        );
+        assert_eq!(restored["proof"]["position_equal"], true, "{restored}");
+        let server = start_restored(&site.restored());
+        assert_eq!(server.gtid_executed(), set);
+        reference.go_to(number);
+        same_content(&server, &reference.server);
+    }
+    site.verify_clean();
+}
+
+/// Below `end`, at random; each run other ones.
+fn random(end: u64) -> u64 {
+    u64::from_str_radix(&ballast_base::random_hex(6), 16).unwrap() % end
+}
+
+/// `orders_7` is dropped by accident. All comes back as it was before it; or without it, with what came after; or that table alone.
+#[test]
+fn an_accident_is_undone() {
+    let source = source(MysqlOptions::default());
+    balance::load(&source, 12, 100);
+    let reference = Reference::new(&source);
+    let site = site(&source, &source.url(USER), "seal_after = \"300ms\"").init();
+    let running = record(&site, &source);
+    site.json(&["backup", "orders"], 0);
+    source.sql("UPDATE balance.orders_7 SET note = 'after the backup'; CREATE USER app@'%' IDENTIFIED BY 'hush'");
+    let good = last_number(&source);
+    source.sql("DROP TABLE balance.orders_7");
+    source.sql("UPDATE balance.orders_3 SET note = 'after the accident'; INSERT INTO balance.admin (login, password_hash, role) VALUES ('late', 'x', 'root')");
+    wait_until_recorded(&site.repository(), &source);
+    end(running, 0);
+    let accident = format!("{}:{}", reference.uuid, good + 1);
+    reference.go_to(good);
+
+    let restored = site.restore(&["--before", &accident]);
+    assert_eq!(
+        restored["reached"]["position"]["gtid_executed"],
+        format!("{}:1-{good}", reference.uuid).as_str()
+    );
+    let server = start_restored(&site.restored());
+    same_content(&server, &reference.server);
+    drop(server);
+
+    let restored = site.restore(&["--skip", &accident]);
+    assert_eq!(
+        restored["reached"]["position"]["gtid_executed"],
+        source.gtid_executed().as_str()
+    );
+    assert_eq!(restored["replayed"]["skipped"], 1, "{restored}");
+    let server = start_restored(&site.restored());
+    let (mut all, before) = (
+        checksums(&server, &["balance"]),
+        checksums(&reference.server, &["balance"]),
+    );
+    assert_eq!(all.remove("balance.orders_7"), before.get("balance.orders_7").copied());
+    assert_eq!(
+        all,
+        checksums(&source, &["balance"]),
+        "what came after the accident is there"
+    );
+    drop(server);
+
+    // Into the very server, beside what it has now.
+    source.create_user("loader", PASSWORD_OF_LOADER, &["ALL"]);
+    let to = source.url("loader");
+    let mut program = site.program;
+    program.env("BALLAST_TARGET_PASSWORD", PASSWORD_OF_LOADER);
+    let output = program.run(&[
+        "restore",
+        "orders",
+        "--to",
+        &to,
+        "--only",
+        "balance.orders_7",
+        "--rename",
+        "balance.orders_7=balance.orders_7_before",
+        "--before",
+        &accident,
+    ]);
+    output.expect(0);
+    let back = checksums(&source, &["balance"])["balance.orders_7_before"];
+    assert_eq!(back.rows, before["balance.orders_7"].rows);
+    assert_eq!(
+        source.value("SELECT COUNT(DISTINCT note) FROM balance.orders_7_before"),
+        "1"
+    );
+    assert_ne!(PASSWORD, PASSWORD_OF_LOADER);
+}
+
+const PASSWORD_OF_LOADER: &str = "only of the loader";
