@@ -16,6 +16,7 @@ mod files;
 mod logical;
 mod measure;
 mod physical;
+mod replay;
 mod report;
 mod site;
 
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 
 /// How much data a bench makes unless told otherwise.
 const BYTES: &str = "2GiB";
-const USAGE: &str = "usage: ballast-bench physical|logical|archive [--json]\n\
+const USAGE: &str = "usage: ballast-bench physical|logical|archive|replay [--json]\n\
     BALLAST_PROGRAM names the program to measure, BALLAST_MYDUMPER a rival of logical; BALLAST_BENCH_BYTES says how much data to make, such as 200MiB";
 
 fn main() -> ExitCode {
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
         [name, "--json"] | ["--json", name] => (name, true),
         _ => ("", false),
     };
-    if !["physical", "logical", "archive"].contains(&name) {
+    if !["physical", "logical", "archive", "replay"].contains(&name) {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     }
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     let report = match name {
         "logical" => logical::run(&measured, &program("BALLAST_MYDUMPER"), bytes),
         "archive" => archive::run(&measured),
+        "replay" => replay::run(&measured, bytes),
         _ => physical::run(&measured, bytes),
     };
     if json {
