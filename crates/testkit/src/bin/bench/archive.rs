@@ -112,9 +112,9 @@ pub(crate) fn run(program: &Path) -> Report {
         Target::at_least("recorded, MiB/s, at least", 50.0, bulk.1),
         Target::below("semi-sync cost of a commit, 1 client, ms, below", 2.0, cost(0)),
         Target::below("semi-sync cost of a commit, 8 clients, ms, below", 2.0, cost(1)),
-        Target::below("lag at 50 % load, 99 of 100, ms, below", 100.0, half_lag.1),
+        Target::below("lag at 50 % load, at most, ms, below", 100.0, half_lag.1),
         Target::below(
-            "lag at 100 % load, 99 of 100, ms, below",
+            "lag at 100 % load, at most, ms, below",
             500.0,
             lags.last().map_or(0.0, |lag| lag.1),
         ),
@@ -139,21 +139,22 @@ fn told(what: &str, clients: usize, load: &Load) -> String {
     )
 }
 
-/// In milliseconds: in the middle, and for 99 of 100 segments, from the last commit in it until it was durable here.
+/// In milliseconds: in the middle and at most, over the segments of a round, one a second; each from the last commit in it until that
+/// was durable here. The first one holds what was committed before the recorder came.
 fn lag(said: &[Value]) -> (f64, f64) {
-    let lags = said.iter().filter(|line| line["type"] == "sealed");
+    let lags = said.iter().filter(|line| line["type"] == "sealed").skip(1);
     let load = Load {
         millis: lags
             .filter_map(|line| Some(line["lag_seconds"].as_f64()? * 1000.0))
             .collect(),
         seconds: 1.0,
     };
-    (load.at(0.5), load.at(0.99))
+    (load.at(0.5), load.at(1.0))
 }
 
 fn lag_text(what: &str, said: &[Value]) -> String {
     let (middle, most) = lag(said);
-    format!("lag at {what}: {middle:.1} ms in the middle, {most:.1} for 99 of 100 segments")
+    format!("lag at {what}: {middle:.1} ms in the middle, {most:.1} at most")
 }
 
 impl Bench {
