@@ -20,6 +20,15 @@ pub(super) async fn run(run: &Run, config: &Config, args: &RestoreArgs, target: 
             hint: Some("restore the whole of it to --to dir:PATH".to_owned()),
         });
     }
+    let stops = [&args.at, &args.position, &args.before];
+    if stops.iter().any(|stop| stop.is_some()) || !args.skip.is_empty() || args.no_binlog {
+        return Err(AppError::Usage {
+            message: "a Redis is restored as of a backup; this version does not follow its commands".to_owned(),
+            hint: Some(
+                "leave out --at, --position, --before, --skip and --no-binlog, and choose with --backup ID".to_owned(),
+            ),
+        });
+    }
     let request = RedisRestoreRequest {
         source: args.source.clone(),
         target,
