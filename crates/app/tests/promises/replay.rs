@@ -182,7 +182,7 @@ fn an_accident_is_undone() {
     let to = source.url("loader");
     let mut program = site.program;
     program.env("BALLAST_TARGET_PASSWORD", PASSWORD_OF_LOADER);
-    let output = program.run(&[
+    let output = program.run([
         "restore",
         "orders",
         "--to",
