@@ -133,7 +133,7 @@ impl ThrowawayServer {
         let scratch = Scratch::create(&options.scratch)?;
         let address = ServerAddress::local(scratch.socket());
         let child = clean_command(&binary.path)
-            .args(arguments(&options, &scratch)?)
+            .args(arguments(&binary.version, &options, &scratch)?)
             .current_dir(&scratch.path)
             .stdin(Stdio::null())
             .stdout(scratch.create_log()?)
@@ -236,7 +236,11 @@ fn clean_command(program: &Path) -> Command {
     command
 }
 
-fn arguments(options: &ThrowawayOptions, scratch: &Scratch) -> Result<Vec<String>, RedisError> {
+fn arguments(
+    version: &ServerVersion,
+    options: &ThrowawayOptions,
+    scratch: &Scratch,
+) -> Result<Vec<String>, RedisError> {
     let text = |path: &Path| {
         path.to_str().map(str::to_owned).ok_or_else(|| RedisError::Unsupported {
             what: format!("path \"{}\" is not UTF-8", path.display()),
@@ -263,13 +267,16 @@ fn arguments(options: &ThrowawayOptions, scratch: &Scratch) -> Result<Vec<String
         // What it is asked for comes at once and leaves no file.
         ["--repl-diskless-sync", "yes"],
         ["--repl-diskless-sync-delay", "0"],
-        ["--shutdown-timeout", "0"],
-        ["--enable-debug-command", "local"],
     ]
     .concat()
     .into_iter()
     .map(str::to_owned)
     .collect();
+    if version.has_multi_part_log() {
+        // Older ones do not know these, and would not start.
+        let newer = ["--shutdown-timeout", "0", "--enable-debug-command", "local"];
+        arguments.extend(newer.map(str::to_owned));
+    }
     if options.keeps_expired {
         // Nobody listens there.
         arguments.extend(["--replicaof", "127.0.0.1 1"].map(str::to_owned));
