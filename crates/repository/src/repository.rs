@@ -369,6 +369,7 @@ pub async fn create_all(
         Some((_, first, _)) => Seed::of(first, cancel).await?,
         None => Seed::new(lock).await?,
     };
+    let (planted, mut withdrawn) = (absent.clone(), Vec::new());
     let mut done: Vec<Option<(Repository, Presence)>> = places.iter().map(|_| None).collect();
     for (number, repository, _) in opened {
         done[number] = Some((repository, Presence::WasThere));
@@ -382,10 +383,14 @@ pub async fn create_all(
             if !seed.fresh {
                 return Err(different(&repository, seed.id));
             }
+            withdrawn.extend(seed.slots.iter().map(|(slot, _)| slot.clone()));
             seed = Seed::of(&repository, cancel).await?;
         }
         seed.fresh = false;
         done[number] = Some((repository, presence));
+    }
+    for number in planted {
+        seed.weed(&*places[number].1, &withdrawn, cancel).await?;
     }
     Ok(done.into_iter().flatten().collect())
 }
@@ -402,6 +407,8 @@ fn different(found: &Repository, expected: RepositoryId) -> RepositoryError {
 struct Seed {
     id: RepositoryId,
     slots: Vec<(ObjectName, Bytes)>,
+    /// Where it was read, if somebody else made it.
+    origin: Option<Arc<dyn Storage>>,
     /// It is of no repository yet, so another one may be taken instead.
     fresh: bool,
 }
@@ -418,6 +425,7 @@ impl Seed {
         Ok(Self {
             id,
             slots: vec![slot],
+            origin: None,
             fresh: true,
         })
     }
@@ -426,8 +434,28 @@ impl Seed {
         Ok(Self {
             id: repository.id,
             slots: slots(&*repository.storage, cancel).await?,
+            origin: Some(Arc::clone(&repository.storage)),
             fresh: false,
         })
+    }
+
+    /// Takes away key slots that were copied from where one that came second had written its own and not yet taken it away. That one
+    /// does the same with its own slots everywhere, in the end; so whichever is later sees it.
+    async fn weed(&self, storage: &dyn Storage, withdrawn: &[ObjectName], cancel: &Cancel) -> Result<()> {
+        let mut gone = withdrawn.to_vec();
+        if let Some(origin) = &self.origin {
+            for (slot, _) in &self.slots {
+                match cancel.race(origin.head(slot)).await? {
+                    Ok(_) => {}
+                    Err(StorageError::NotFound { .. }) => gone.push(slot.clone()),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        for slot in gone {
+            cancel.race(storage.delete(&slot)).await??;
+        }
+        Ok(())
     }
 
     /// Writes it, unless another repository came first: then what was written of this one is taken away again. Of two that write
