@@ -101,6 +101,8 @@ fn restores_reach_what_the_timeline_names_and_nothing_else() {
         (1, 2),
         "{timeline}"
     );
+    let status = site.json(&["status"], 0);
+    assert_eq!(status["sources"][0]["recovery_point"], timeline["latest"], "{status}");
     assert!(
         gaps[0]["cause"].as_str().unwrap().contains("removed files"),
         "{timeline}"
