@@ -61,6 +61,9 @@ pub struct BackupSummary {
     /// The moment whose data it holds.
     pub snapshot_at: Option<Timestamp>,
     pub position: Option<Position>,
+    /// Of a MySQL: whose log the position is in.
+    #[serde(skip)]
+    pub server_uuid: Option<String>,
     pub tables: Option<u64>,
     /// Of a Redis.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,6 +98,9 @@ impl BackupSummary {
             finished_at: of.map(|facts| facts.finished_at),
             snapshot_at: of.map(|facts| facts.snapshot_at),
             position: of.map(|facts| facts.position.clone()),
+            server_uuid: of
+                .map(|facts| facts.server_uuid.clone())
+                .filter(|uuid| !uuid.is_empty()),
             tables: of.map(|facts| facts.tables),
             keys: of.and_then(|facts| facts.keys),
             missing,

@@ -47,7 +47,7 @@ pub use position::Position;
 pub use redis::proof::RedisProof;
 pub use redis::restore::{RedisRestoreOutcome, restore_redis};
 pub use redis::restore_plan::{RedisRestorePlan, RedisRestoreRequest, plan_redis_restore};
-pub use replay::{ReplayPlan, Replayed, StreamPart, TransactionLine};
+pub use replay::{ReplayPlan, Replayed, Seam, StreamPart, TransactionLine};
 pub use restore::{RestoreOutcome, restore};
 pub use restore_plan::{RestorePlan, RestoreRequest, RestoreTarget, plan_restore, probe_early};
 pub use settings::{

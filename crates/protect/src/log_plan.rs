@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::catalog::BackupSummary;
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
-use crate::replay::{ReplayPlan, StreamPart, resolve};
+use crate::replay::{ReplayPlan, Seam, StreamPart, resolve};
 use crate::restore_plan::RestoreRequest;
 use crate::stop::{PositionStop, Stop};
 use crate::timeline::read::{Read, read, starts};
@@ -85,6 +85,9 @@ pub(crate) async fn plan_log(
             ways,
         });
     }
+    if !asked {
+        warn_of_unreached(context, &request.source, &places);
+    }
     let stop = request.stop.clone().unwrap_or(Stop::Latest);
     let found = choose(context, &places, &stop, &request.skip).await?;
     let Some((_, best)) = found.first() else {
@@ -107,7 +110,7 @@ pub(crate) async fn plan_log(
         .max();
     if !asked && newest.is_some_and(|newest| newest > best.span.to) {
         context.warn(
-            "the log ends before the newest backup: the backup alone is restored".to_owned(),
+            "the log does not lead on from the newest backup: it is restored alone".to_owned(),
             None,
         );
         return Ok(None);
@@ -115,10 +118,12 @@ pub(crate) async fn plan_log(
     let mut refused = None;
     for (place, way) in found.into_iter().take(WAYS_MAX) {
         let start = place.starts.get(way.start).ok_or_else(not_listed)?;
-        match replay_plan(context, place, start, &way, &stop, &request.skip).await {
+        let backup = listed(&usable, start)?;
+        let seam = place.seam(&backup);
+        match replay_plan(context, place, (start, seam), &way, &stop, &request.skip).await {
             Ok(replay) => {
                 return Ok(Some(Chosen {
-                    backup: listed(&usable, start)?,
+                    backup,
                     from: place.repository.clone(),
                     replay: Some(replay),
                 }));
@@ -202,6 +207,25 @@ struct FilePlace {
 }
 
 impl Place<'_> {
+    /// Where the log of the backup's own server must fit to it. Of a MariaDB it is not known which server wrote a log.
+    fn seam(&self, backup: &BackupSummary) -> Option<Seam> {
+        let position = backup.position.as_ref().filter(|position| position.exact)?;
+        let server = backup.server_uuid.as_deref()?;
+        let own =
+            |listing: &&StreamListing| listing.facts.get("server_uuid").and_then(|uuid| uuid.as_str()) == Some(server);
+        (self.read.flavour == Some(LogFlavour::Mysql)).then_some(Seam {
+            file: position.file.clone()?,
+            offset: position.offset?,
+            streams: self
+                .read
+                .listings
+                .iter()
+                .filter(own)
+                .map(|listing| listing.id)
+                .collect(),
+        })
+    }
+
     fn run(&self, way: &Way) -> Option<&Run> {
         self.read.streams.get(way.stream)?.runs.get(way.run)
     }
@@ -342,7 +366,7 @@ fn part_of(listing: &StreamListing, stretch: &Stretch, from: u64, run: &Run) -> 
 async fn replay_plan(
     context: &Context,
     place: &Place<'_>,
-    start: &Start,
+    (start, seam): (&Start, Option<Seam>),
     way: &Way,
     stop: &Stop,
     skip: &[Gtid],
@@ -365,6 +389,7 @@ async fn replay_plan(
         bytes: 0,
         last_kept: None,
         first_left_out: None,
+        seam,
     };
     let mut reached = least.clone();
     if !least.contains(&run.before) {
@@ -437,12 +462,28 @@ fn brings(run: &Run, held: &ExecutedSet, wanted: &ExecutedSet) -> bool {
 }
 
 /// Says what is possible instead.
+fn of_places(source: &str, places: &[Place<'_>]) -> Timeline {
+    let reach = |place: &Place<'_>| reach(&place.starts, &place.read.streams, CLOCK_SKEW);
+    Timeline::of(source, &places.iter().map(reach).collect::<Vec<_>>())
+}
+
+/// Says what was captured behind the latest moment there is.
+fn warn_of_unreached(context: &Context, source: &str, places: &[Place<'_>]) {
+    let timeline = of_places(source, places);
+    let Some(gap) = timeline.gaps.last().filter(|gap| timeline.latest == Some(gap.from)) else {
+        return;
+    };
+    context.warn(
+        format!(
+            "what was captured from {} to {} is not in this restore: {}",
+            gap.from, gap.to, gap.cause
+        ),
+        Some(format!("see the moments there are with: ballast timeline {source}")),
+    );
+}
+
 fn not_possible(source: &str, stop: &Stop, places: &[Place<'_>]) -> ProtectError {
-    let reaches: Vec<_> = places
-        .iter()
-        .map(|place| reach(&place.starts, &place.read.streams, CLOCK_SKEW))
-        .collect();
-    let timeline = Timeline::of(source, &reaches);
+    let timeline = of_places(source, places);
     let see = format!("see the moments there are with: ballast timeline {source}");
     let error = |message: String| ProtectError::new(ErrorKind::NotRestorable, message);
     let (Some(earliest), Some(latest)) = (timeline.earliest, timeline.latest) else {
@@ -462,7 +503,9 @@ fn not_possible(source: &str, stop: &Stop, places: &[Place<'_>]) -> ProtectError
             .hint(format!("the earliest is --at {earliest}; {see}"));
     }
     if *at > latest {
-        return error(format!("{at} is behind the latest moment that can be restored")).hint(format!(
+        let captured = timeline.gaps.iter().find(|gap| gap.from < *at && *at <= gap.to);
+        let why = captured.map_or_else(String::new, |gap| format!(": {}", gap.cause));
+        return error(format!("{at} is behind the latest moment that can be restored{why}")).hint(format!(
             "the latest is --at {latest}, which is also what is restored without --at; {see}"
         ));
     }

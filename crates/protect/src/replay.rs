@@ -29,7 +29,7 @@ use jiff::Timestamp;
 
 use self::feed::{Fed, Progressing};
 pub(crate) use self::plan::resolve;
-pub use self::plan::{ReplayPlan, StreamPart, TransactionLine};
+pub use self::plan::{ReplayPlan, Seam, StreamPart, TransactionLine};
 pub(crate) use self::replica::{Replica, replay_options};
 pub(crate) use self::take_on::take_on;
 use crate::context::Context;

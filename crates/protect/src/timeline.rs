@@ -97,6 +97,8 @@ pub(crate) struct Hole {
 pub(crate) struct Reach {
     pub(crate) points: Vec<Span>,
     pub(crate) gaps: Vec<Hole>,
+    /// Behind the last point.
+    pub(crate) unreached: Option<Hole>,
 }
 
 /// How the moments of a run are reached from a backup.
@@ -323,7 +325,28 @@ pub(crate) fn reach(starts: &[Start], streams: &[Stream], skew: Micros) -> Reach
             _ => None,
         })
         .collect();
-    Reach { points, gaps }
+    let unreached = unreached(&points, streams);
+    Reach {
+        points,
+        gaps,
+        unreached,
+    }
+}
+
+/// What was captured behind the last moment there is: no backup leads on to it.
+fn unreached(points: &[Span], streams: &[Stream]) -> Option<Hole> {
+    let runs = streams.iter().flat_map(|stream| &stream.runs);
+    let pieces = streams.iter().flat_map(|stream| &stream.missing);
+    let known = runs
+        .filter_map(|run| run.known_until)
+        .chain(pieces.filter_map(|missing| missing.before))
+        .max()?;
+    let last = points.last().filter(|last| last.to < known)?;
+    Some(Hole {
+        from: last.to,
+        to: known,
+        cause: format!("{}; a new backup begins anew", cause(last.to, known, streams)),
+    })
 }
 
 /// Sorted, and one where they touch: between two neighbouring microseconds there is no moment.
@@ -389,6 +412,7 @@ pub struct Timeline {
     pub source: String,
     /// Every moment from `from` to `to`, both included, can be restored.
     pub points: Vec<Moments>,
+    /// Between them; the last may lie behind them: captured, and no backup leads there.
     pub gaps: Vec<Gap>,
     pub earliest: Option<Timestamp>,
     pub latest: Option<Timestamp>,
@@ -438,14 +462,19 @@ impl Timeline {
             }
             causes.join("; ")
         };
+        let last = points.last().map_or(0, |span| span.to);
+        let behind = repositories.iter().filter_map(|reach| reach.unreached.as_ref());
+        let behind = behind.filter(|hole| hole.to > last).max_by_key(|hole| hole.to);
+        let gap = |from, to, cause| Gap {
+            from: timestamp(from),
+            to: timestamp(to),
+            cause,
+        };
         Self {
             source: source.to_owned(),
             gaps: gaps
-                .map(|(from, to)| Gap {
-                    from: timestamp(from),
-                    to: timestamp(to),
-                    cause: why(from, to),
-                })
+                .map(|(from, to)| gap(from, to, why(from, to)))
+                .chain(behind.map(|hole| gap(last, hole.to, hole.cause.clone())))
                 .collect(),
             earliest: points.first().map(|span| timestamp(span.from)),
             latest: points.last().map(|span| timestamp(span.to)),

@@ -119,3 +119,36 @@ fn restores_reach_what_the_timeline_names_and_nothing_else() {
     site.restore(&[]);
     assert_eq!(rows(&site), "9", "behind it");
 }
+
+/// The same numbers mean other transactions in a log that was begun anew: a backup of the old one is not taken on by the new one.
+#[test]
+fn a_backup_is_not_joined_with_a_log_that_was_begun_anew() {
+    let source = source(MysqlOptions::default());
+    let site = site(&source, &source.url(USER), "seal_after = \"200ms\"").init();
+    source.sql("CREATE DATABASE kept; CREATE TABLE kept.t (id INT PRIMARY KEY)");
+    insert(&source, 1..=3);
+    site.json(&["backup", "orders"], 0);
+    source.sql("RESET BINARY LOGS AND GTIDS; TRUNCATE kept.t");
+    insert(&source, 11..=20);
+    let running = record(&site, &source);
+    insert(&source, 21..=22);
+    wait_until_recorded(&site.repository(), &source);
+    let refused = site.refuse_restore(&[], 5);
+    assert!(refused.stderr.contains("begun anew since"), "{}", refused.stderr);
+
+    // Once more, while it is recorded: what follows is captured, and no backup leads there.
+    source.sql("RESET BINARY LOGS AND GTIDS");
+    insert(&source, 31..=33);
+    wait_until_recorded(&site.repository(), &source);
+    let timeline = site.json(&["timeline", "orders"], 0);
+    let last = timeline["gaps"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["from"], timeline["latest"], "{timeline}");
+    let refused = site.refuse_restore(&[], 5);
+    assert!(refused.stderr.contains("is not in this restore"), "{}", refused.stderr);
+    site.json(&["backup", "orders"], 0);
+    insert(&source, 34..=35);
+    wait_until_recorded(&site.repository(), &source);
+    end(running, 0);
+    site.restore(&[]);
+    assert_eq!(rows(&site), "17");
+}

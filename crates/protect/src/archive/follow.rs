@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::recover::Active;
 use super::seal::due;
-use super::server::server_time;
+use super::server::{LogEnd, server_time};
 use super::shelf::{NewItem, Shelf, Stream};
 use super::tail::Rehearsal;
 use super::upload::Seen;
@@ -27,8 +27,8 @@ const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 const DISK_WAIT: Duration = Duration::from_secs(1);
 /// How often time is looked at while nothing comes.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the server's clock is asked for.
-const CLOCK_EVERY: Duration = Duration::from_secs(20);
+/// How often the server's clock, and the end of its log, is asked for.
+const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// A transaction's time is noted at most so long before it is in the log.
 const COMMIT_TAKES_MAX: Duration = Duration::from_millis(1500);
 
@@ -80,11 +80,13 @@ struct Written {
     outcome: std::result::Result<(), WriteError>,
 }
 
-/// The server's clock: its time and ours when it was asked.
-#[derive(Debug, Clone, Copy)]
+/// The server's clock: its time and ours when it was asked, and where its log ended after that.
+#[derive(Debug, Clone)]
 struct ServerClock {
     micros: u64,
+    asked: Duration,
     elapsed: Duration,
+    end: Option<LogEnd>,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,8 @@ struct Work<'a> {
     /// When the first byte of the open journal came.
     open_since: Option<Duration>,
     clock: watch::Receiver<Option<ServerClock>>,
+    /// What had come when the clock was looked at last.
+    looked_at: Option<(Place, Duration)>,
     /// Of the last transaction that was made durable: when it was committed, and how long before.
     last_at: u64,
     lag: Option<Duration>,
@@ -132,6 +136,7 @@ impl Follow<'_> {
             group: Group::default(),
             open_since: None,
             clock,
+            looked_at: None,
             last_at: tail.last_at,
             lag: None,
         };
@@ -144,10 +149,13 @@ impl Follow<'_> {
         spawn("server's clock", async move {
             loop {
                 // Taken before the question: so no transaction can be later than it is thought to be.
+                let begun = context.clock.elapsed();
                 match server_time(&address, &context.cancel).await {
-                    Ok(micros) => drop(asked.send_replace(Some(ServerClock {
+                    Ok((micros, end)) => drop(asked.send_replace(Some(ServerClock {
                         micros,
+                        asked: begun,
                         elapsed: context.clock.elapsed(),
+                        end,
                     }))),
                     Err(error) => tracing::debug!(%error, "the server's clock is not known"),
                 }
@@ -172,6 +180,9 @@ impl Work<'_> {
         let context = self.follow.context;
         let (mut resting, mut writing): (Option<Box<Writer>>, Option<Writing>) = (Some(writer), None);
         let ended = loop {
+            if self.is_begun_anew() {
+                break Ended::Contradicted;
+            }
             if let Some(writer) = resting.take() {
                 let close = self.is_due();
                 if close || !self.group.is_empty() {
@@ -424,9 +435,12 @@ impl Work<'_> {
             file == self.at.file && offset == self.at.file_offset,
             "the follower compares it"
         );
-        let asked = *self.clock.borrow();
+        let asked = self.clock.borrow().clone();
         let now = self.follow.context.clock.elapsed();
+        let here = |end: &LogEnd| end.file == self.at.file && end.offset == self.at.file_offset;
         if let Some(clock) = asked.filter(|clock| now.saturating_sub(clock.elapsed) >= COMMIT_TAKES_MAX)
+            // A server that began its log anew goes on saying that there is nothing more of the old one.
+            && clock.end.as_ref().is_some_and(here)
             && durable == Some(self.at.offset)
             && self.group.is_empty()
         {
@@ -439,8 +453,28 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Whether the server's log ends before what came of it: it was begun anew, and the connection hangs on what was thrown away.
+    fn is_begun_anew(&mut self) -> bool {
+        if !self.clock.has_changed().unwrap_or(false) {
+            return false;
+        }
+        let clock = self.clock.borrow_and_update().clone();
+        let now = self.follow.context.clock.elapsed();
+        let before = self.looked_at.replace((self.at.clone(), now));
+        match (clock, before) {
+            // What had come before the question was in the log when it was answered.
+            (
+                Some(ServerClock {
+                    asked, end: Some(end), ..
+                }),
+                Some((place, at)),
+            ) if asked > at => end.is_before(&place.file, place.file_offset),
+            _ => false,
+        }
+    }
+
     fn server_now(&self) -> Option<u64> {
-        let clock = (*self.clock.borrow())?;
+        let clock = self.clock.borrow().clone()?;
         let since = self.follow.context.clock.elapsed().saturating_sub(clock.elapsed);
         Some(clock.micros + u64::try_from(since.as_micros()).ok()?)
     }

@@ -9,6 +9,9 @@ use super::begin::{Identity, ServerLog};
 use crate::error::{ProtectError, Result};
 use crate::settings::SourceSettings;
 
+/// What an encrypted file has before its log; positions do not count it (manual: Encrypting Binary Log Files).
+const ENCRYPTION_HEAD_BYTES: u64 = 512;
+
 /// A server as it was found when the recorder came.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
@@ -75,14 +78,41 @@ pub(super) async fn look(source: &SourceSettings, connection: &mut Connection) -
     })
 }
 
-/// The server's clock, in microseconds since 1970.
-pub(super) async fn server_time(address: &ServerAddress, cancel: &ballast_base::Cancel) -> Result<u64> {
+/// The server's clock, in microseconds since 1970, and where its log ended after that.
+pub(super) async fn server_time(
+    address: &ServerAddress,
+    cancel: &ballast_base::Cancel,
+) -> Result<(u64, Option<LogEnd>)> {
     let mut connection = Connection::open(address, cancel).await?;
     let asked = connection
         .value("SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)")
         .await?;
+    let end = list_log_files(&mut connection).await?.pop().map(|last| LogEnd {
+        offset: last
+            .size
+            .saturating_sub(if last.encrypted { ENCRYPTION_HEAD_BYTES } else { 0 }),
+        file: last.name,
+    });
     connection.close().await;
-    asked
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| ProtectError::failed("the server does not say what time it is"))
+    let micros = asked.and_then(|text| text.parse().ok());
+    Ok((
+        micros.ok_or_else(|| ProtectError::failed("the server does not say what time it is"))?,
+        end,
+    ))
+}
+
+/// Where a server's log ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LogEnd {
+    pub(super) file: String,
+    pub(super) offset: u64,
+}
+
+impl LogEnd {
+    /// Whether it lies before a place of the same log.
+    pub(super) fn is_before(&self, file: &str, offset: u64) -> bool {
+        // Numbers grow longer behind 999999.
+        let rank = |name: &str| (name.len(), name.to_owned());
+        rank(&self.file) < rank(file) || (self.file == file && self.offset < offset)
+    }
 }

@@ -65,6 +65,19 @@ pub struct ReplayPlan {
     pub bytes: u64,
     pub last_kept: Option<TransactionLine>,
     pub first_left_out: Option<TransactionLine>,
+    /// Where the log must fit to the backup.
+    #[serde(skip)]
+    pub seam: Option<Seam>,
+}
+
+/// The place in a server's log that a backup stands at. What the backup holds ends there and nowhere else, or the log is not the one
+/// it was taken of: it was begun anew, and its numbers mean other transactions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seam {
+    pub file: String,
+    pub offset: u64,
+    /// Captures of that server.
+    pub streams: Vec<StreamId>,
 }
 
 impl ReplayPlan {
@@ -136,7 +149,13 @@ pub(crate) async fn resolve(
     let mut parts = Vec::new();
     for part in plan.parts {
         let (to_offset, torn) = search
-            .walk(context, repository, plan.flavour, &part, &plan.skip)
+            .walk(
+                context,
+                repository,
+                (plan.flavour, plan.seam.as_ref()),
+                &part,
+                &plan.skip,
+            )
             .await?;
         parts.push(StreamPart {
             to_offset,
@@ -180,12 +199,15 @@ impl Search<'_> {
         &mut self,
         context: &Context,
         repository: &Repository,
-        flavour: LogFlavour,
+        (flavour, seam): (LogFlavour, Option<&Seam>),
         part: &StreamPart,
         skip: &[Gtid],
     ) -> Result<(u64, Vec<u64>)> {
         let (mut reader, mut walker) = open(context, repository, flavour, part).await?;
         let mut file = FileAt::of(part);
+        let seam = seam.filter(|seam| seam.streams.contains(&part.stream));
+        // Where in the seam's file the last transaction ended that the backup holds.
+        let mut held_until = None;
         let (mut end, mut torn, mut underway) = (walker.offset(), Vec::new(), None);
         while let Some((_, bytes)) = reader.next().await? {
             let left = usize::try_from(part.to_offset.saturating_sub(walker.offset())).unwrap_or(usize::MAX);
@@ -196,6 +218,17 @@ impl Search<'_> {
                     Walked::TransactionEnd { offset } => {
                         let Some((_, head)) = underway.take() else { continue };
                         let gtid = head.gtid.as_ref().ok_or_else(without_gtid)?;
+                        if let Some(seam) = seam.filter(|seam| seam.file == file.name) {
+                            let (held, ends) = (self.begun_with.contains_gtid(gtid), offset - file.at);
+                            if held != (ends <= seam.offset) {
+                                return Err(other_log(seam));
+                            }
+                            if held {
+                                held_until = Some(ends);
+                            } else if held_until.is_some_and(|ends| ends != seam.offset) {
+                                return Err(other_log(seam));
+                            }
+                        }
                         if self.bound.as_ref().is_some_and(|bound| !bound.contains_gtid(gtid)) {
                             continue;
                         }
@@ -298,6 +331,15 @@ impl Search<'_> {
             Stop::Before(_) | Stop::Position(_) => Ok(()),
         }
     }
+}
+
+fn other_log(seam: &Seam) -> ProtectError {
+    let message = format!(
+        "the backup was taken at {}:{} of a log that was begun anew since: what was captured has other transactions there",
+        seam.file, seam.offset
+    );
+    ProtectError::new(ErrorKind::NotRestorable, message)
+        .hint("restore the backup alone with --backup ID, and take a new one with: ballast backup SOURCE")
 }
 
 fn without_gtid() -> ProtectError {

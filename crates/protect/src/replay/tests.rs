@@ -126,6 +126,7 @@ fn plan_of(source: &MysqlServer, parts: Vec<StreamPart>, from: &str, skip: &[Gti
         bytes: 0,
         last_kept: None,
         first_left_out: None,
+        seam: None,
     }
 }
 
