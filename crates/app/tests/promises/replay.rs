@@ -195,6 +195,17 @@ fn an_accident_is_undone() {
         &accident,
     ]);
     output.expect(0);
+    // Behind the accident there is no such table: nothing is made of that.
+    let asked = ["restore", "orders", "--to", &to, "--only", "balance.orders_7"];
+    let renamed = ["--rename", "balance.orders_7=balance.orders_7_behind"];
+    let output = program.run(asked.iter().chain(&renamed)).expect(5);
+    for words in [
+        "table balance.orders_7 is in the backup and does not exist at that moment",
+        "ballast log find orders --table balance.orders_7",
+    ] {
+        assert!(output.stderr.contains(words), "{}", output.stderr);
+    }
+    assert!(!checksums(&source, &["balance"]).contains_key("balance.orders_7_behind"));
     let back = checksums(&source, &["balance"])["balance.orders_7_before"];
     assert_eq!(back.rows, before["balance.orders_7"].rows);
     assert_eq!(

@@ -5,12 +5,13 @@
 
 use ballast_mysql::{Connection, Facts, Schema, SchemaFilter, TableDigest, open_reader};
 
+use super::resume::in_shell;
 use super::work::{LiveRows, RowSource};
 use super::{LOADERS, LoadOutcome, carry_out};
 use crate::context::{Context, Steps};
 use crate::error::{ErrorKind, ProtectError, Result};
-use crate::load_plan::LoadPlan;
 use crate::load_plan::carry::{self, carry};
+use crate::load_plan::{LoadPlan, dotted};
 use crate::mysql::logical::Plan;
 use crate::mysql::logical::record::{LogicalRecord, TableRows};
 use crate::restore::private::PrivateCopy;
@@ -43,6 +44,7 @@ pub(super) async fn load(
 
 /// What the private server has of the chosen tables, and who reads their rows.
 async fn read(context: &Context, plan: &mut LoadPlan, copy: &PrivateCopy) -> Result<()> {
+    refuse_dropped(plan, copy)?;
     let address = copy.server.address();
     let whole = plan.is_whole();
     let mut control = Connection::open(address, &context.cancel).await?;
@@ -102,6 +104,27 @@ async fn read(context: &Context, plan: &mut LoadPlan, copy: &PrivateCopy) -> Res
     };
     plan.rows = RowSource::Live(LiveRows::new(jobs, readers));
     translate(context, plan).await
+}
+
+/// What was named must be there yet: the log may have dropped or renamed it on the way.
+fn refuse_dropped(plan: &LoadPlan, copy: &PrivateCopy) -> Result<()> {
+    let chosen = plan.only.iter().flat_map(|pattern| pattern.missing(&copy.tables));
+    let renamed = plan.rename.iter().map(|rename| &rename.from);
+    let renamed = renamed.filter(|from| !copy.tables.contains(*from)).map(dotted);
+    let Some(dropped) = chosen.chain(renamed).next() else {
+        return Ok(());
+    };
+    let plain = |letter: char| letter.is_alphanumeric() || "_.".contains(letter);
+    let word = match dropped.chars().all(plain) {
+        true => dropped.clone(),
+        false => in_shell(&dropped),
+    };
+    let message = format!("table {dropped} is in the backup and does not exist at that moment of the log");
+    Err(ProtectError::new(ErrorKind::NotRestorable, message).hint(format!(
+        "find what dropped it with: ballast log find {} --table {word}; then stop before that with --before GTID, or leave it out \
+         with --skip GTID",
+        plan.source
+    )))
 }
 
 /// Puts what was read into the target's words; what does not carry over is said before anything is written there.

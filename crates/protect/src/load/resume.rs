@@ -111,7 +111,7 @@ fn flags(only: &[TablePattern], rename: &[Rename], no_binlog: bool) -> String {
 }
 
 /// One word for a shell.
-fn in_shell(text: &str) -> String {
+pub(super) fn in_shell(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
