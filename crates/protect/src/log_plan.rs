@@ -2,6 +2,7 @@
 //!
 //! What decides is the timeline; which exact transaction is the last one is found by walking (`replay/plan.rs`).
 
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -56,7 +57,7 @@ struct Stretch {
 }
 
 /// Decides; `None` if no stop was asked for and the newest backup is the latest that can be had, so that it alone is restored.
-/// `usable` leaves out backups that the target cannot begin with.
+/// `usable` leaves out backups that the target cannot begin with; where the log leads on from rows among them, that is said.
 pub(crate) async fn plan_log(
     context: &Context,
     vault: &Vault,
@@ -68,11 +69,10 @@ pub(crate) async fn plan_log(
     if !asked && request.backup.is_some() {
         return Ok(None);
     }
-    let usable: Vec<BackupSummary> = backups
+    let asked_for = backups
         .iter()
-        .filter(|backup| usable(backup) && request.backup.as_ref().is_none_or(|id| *id == backup.id))
-        .cloned()
-        .collect();
+        .filter(|backup| request.backup.as_ref().is_none_or(|id| *id == backup.id));
+    let (usable, left_out): (Vec<_>, Vec<_>) = asked_for.cloned().partition(|backup| usable(backup));
     let mut places = Vec::new();
     for repository in vault.repositories() {
         let read = read(context, repository, &request.source).await?;
@@ -92,6 +92,7 @@ pub(crate) async fn plan_log(
     let found = choose(context, &places, &stop, &request.skip).await?;
     let Some((_, best)) = found.first() else {
         if !asked {
+            rows::warn(context, backups, &left_out, places);
             return Ok(None);
         }
         if let Some((place, start)) = alone(&places, &stop).filter(|_| request.skip.is_empty()) {
@@ -101,7 +102,10 @@ pub(crate) async fn plan_log(
                 replay: None,
             }));
         }
-        return Err(not_possible(&request.source, &stop, &places));
+        let error = not_possible(&request.source, &stop, &places);
+        return Err(rows::refused(context, &left_out, places, &stop, &request.skip)
+            .await?
+            .unwrap_or(error));
     };
     let newest = places
         .iter()

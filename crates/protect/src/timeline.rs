@@ -493,7 +493,7 @@ pub(crate) fn micros(at: Timestamp) -> Micros {
     u64::try_from(at.as_microsecond()).unwrap_or(0)
 }
 
-fn timestamp(at: Micros) -> Timestamp {
+pub(crate) fn timestamp(at: Micros) -> Timestamp {
     i64::try_from(at)
         .ok()
         .and_then(|at| Timestamp::from_microsecond(at).ok())

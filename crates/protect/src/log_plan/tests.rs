@@ -1,6 +1,6 @@
 //! A real server's log, captured as a recorder does it, and backups at known transactions: what is chosen for which stop.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ballast_base::{Cancel, Secret, SystemClock};
 use ballast_mysql::{LogWalker, Walked};
@@ -20,12 +20,18 @@ use crate::timeline::timeline;
 /// Much smaller than real ones: a transaction lies over several.
 const SEGMENT_BYTES: usize = 400;
 
-#[derive(Debug)]
-struct Silent;
+/// What was warned of, with its hint.
+#[derive(Debug, Default)]
+struct Heard(Mutex<Vec<(String, String)>>);
 
-impl Observer for Silent {
+impl Observer for Heard {
     fn progress(&self, _: &Progress) {}
-    fn event(&self, _: &Event) {}
+    fn event(&self, event: &Event) {
+        if let Event::Warning { message, hint } = event {
+            let warning = (message.clone(), hint.clone().unwrap_or_default());
+            self.0.lock().unwrap().push(warning);
+        }
+    }
 }
 
 struct Transaction {
@@ -156,16 +162,18 @@ impl Log {
 
 struct Site {
     context: Context,
+    heard: Arc<Heard>,
     vault: Vault,
     _folder: tempfile::TempDir,
 }
 
 impl Site {
     async fn new() -> Self {
+        let heard = Arc::new(Heard::default());
         let context = Context {
             clock: Arc::new(SystemClock::new()),
             cancel: Cancel::new(),
-            observer: Arc::new(Silent),
+            observer: Arc::clone(&heard) as Arc<dyn Observer>,
         };
         let folder = tempfile::tempdir().unwrap();
         let repository = RepositorySettings {
@@ -187,6 +195,7 @@ impl Site {
         let vault = Vault::open(&context, repositories, &key).await.unwrap();
         Self {
             context,
+            heard,
             vault,
             _folder: folder,
         }
@@ -198,9 +207,13 @@ impl Site {
 
     /// A backup that holds this, and nothing else of interest.
     async fn back_up(&self, at: Timestamp, held: &ExecutedSet) -> String {
+        self.back_up_as("physical", at, held).await
+    }
+
+    async fn back_up_as(&self, engine: &str, at: Timestamp, held: &ExecutedSet) -> String {
         let id = BackupId::new(at);
         let facts = json!({
-            "source": "orders", "kind": "mysql", "engine": "physical", "started_at": at, "finished_at": at, "snapshot_at": at,
+            "source": "orders", "kind": "mysql", "engine": engine, "started_at": at, "finished_at": at, "snapshot_at": at,
             "position": {"gtid_executed": held, "exact": true}, "tables": 1, "missing": [], "bytes_source": 1, "bytes_new": 1,
             "bytes_stored": 1, "server_version": "9.7.4", "server_uuid": "", "made_by": "test",
         });
@@ -215,6 +228,15 @@ impl Site {
     }
 
     async fn plan(&self, stop: Option<Stop>, backup: Option<&str>) -> Result<Option<Chosen>> {
+        self.plan_with(stop, backup, &|_| true).await
+    }
+
+    async fn plan_with(
+        &self,
+        stop: Option<Stop>,
+        backup: Option<&str>,
+        usable: &(dyn Fn(&BackupSummary) -> bool + Sync),
+    ) -> Result<Option<Chosen>> {
         let request = RestoreRequest {
             source: "orders".to_owned(),
             target: RestoreTarget::DataDir("unused".into()),
@@ -237,7 +259,7 @@ impl Site {
             scratch: "unused".into(),
         };
         let backups = list(&self.context, &self.vault, Some("orders")).await?;
-        plan_log(&self.context, &self.vault, &request, &backups, &|_| true).await
+        plan_log(&self.context, &self.vault, &request, &backups, usable).await
     }
 
     async fn remove(&self, id: StreamId, place: &SegmentPlace) {
@@ -361,6 +383,55 @@ async fn every_stop_finds_its_backup_and_reads_no_more_than_it_needs() {
     assert_eq!(before.replay.unwrap().expected, set(8));
     let behind = site.plan(None, None).await.unwrap().unwrap();
     assert_eq!((&behind.backup.id, behind.replay.unwrap().expected), (&second, set(33)));
+
+    rows_stay_where_they_are(&log, set).await;
+}
+
+/// As a running server takes them: the rows alone. What the log has beside them is said.
+async fn rows_stay_where_they_are(log: &Log, set: impl Fn(u64) -> ExecutedSet) {
+    let site = Site::new().await;
+    let end = log.bytes.len() as u64;
+    log.capture(site.repository(), (0, end), log.at(1), None).await;
+    let snapshot = log.at(20) + TICK;
+    let rows = site.back_up_as("logical", snapshot, &set(20)).await;
+    let files = |backup: &BackupSummary| backup.engine == Some(crate::settings::Engine::Physical);
+    let warnings = || std::mem::take(&mut *site.heard.0.lock().unwrap());
+    assert!(site.plan_with(None, None, &files).await.unwrap().is_none());
+    let message = format!(
+        "the recorded log leads on to {}; rows that are loaded into a running server stay at the backup's moment {snapshot}",
+        log.at(33)
+    );
+    let hint = "for the log on top, restore to --to datadir:PATH".to_owned();
+    assert_eq!(warnings(), [(message, hint.clone())]);
+    // The backup that is named, and nothing else.
+    assert!(site.plan_with(None, Some(&rows), &files).await.unwrap().is_none());
+    for (stop, hint) in [
+        (Stop::Latest, hint.clone()),
+        (Stop::At(log.at(28)), hint.clone()),
+        (Stop::At(log.at(33) + TICK), hint),
+        (
+            Stop::At(snapshot),
+            format!("load it with --backup {rows}, without a stop"),
+        ),
+    ] {
+        let error = site.plan_with(Some(stop), None, &files).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotRestorable, "{error}");
+        assert!(error.to_string().contains("not taken on by the log"), "{error}");
+        assert!(error.hint_text().unwrap().contains(&hint), "{error:?}");
+    }
+    // Nothing was committed since: nothing to say.
+    site.back_up_as("logical", log.at(33), &set(33)).await;
+    assert!(site.plan_with(None, None, &files).await.unwrap().is_none());
+    assert_eq!(warnings(), []);
+    // Of files beside them, the moments that only these lead to are had, and the others are refused for what they are.
+    site.back_up(log.at(25) + TICK, &set(25)).await;
+    let stop = |at: Timestamp| Some(Stop::At(at));
+    let chosen = site.plan_with(stop(log.at(28)), None, &files).await.unwrap().unwrap();
+    assert_eq!(chosen.replay.unwrap().transactions, 3);
+    let error = site.plan_with(stop(log.at(22)), None, &files).await.unwrap_err();
+    assert!(error.to_string().contains("not taken on by the log"), "{error}");
+    let error = site.plan_with(stop(log.at(3)), None, &files).await.unwrap_err();
+    assert!(error.to_string().contains("before the earliest moment"), "{error}");
 }
 
 /// The recorder began again with the second file: what was before is in the first capture only.
