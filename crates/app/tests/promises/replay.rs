@@ -216,3 +216,34 @@ fn an_accident_is_undone() {
 }
 
 const PASSWORD_OF_LOADER: &str = "only of the loader";
+
+/// A running server gets the rows of a backup and nothing of the log: it says so, and refuses what only the log leads to.
+#[test]
+fn rows_say_where_the_log_leads_on() {
+    let source = source(MysqlOptions::default());
+    balance::load(&source, 2, 20);
+    let site = site(&source, &source.url(USER), "seal_after = \"300ms\"").init();
+    source.sql(&format!("GRANT ALL ON *.* TO {USER}"));
+    let running = record(&site, &source);
+    site.json(&["backup", "orders", "--engine", "logical"], 0);
+    source.sql("UPDATE balance.orders_1 SET note = 'after the backup'");
+    wait_until_recorded(&site.repository(), &source);
+    end(running, 0);
+    let last = format!("{}:{}", source.value("SELECT @@server_uuid"), last_number(&source));
+
+    let target = MysqlServer::start(MysqlOptions::default());
+    target.create_user("loader", PASSWORD_OF_LOADER, &["ALL"]);
+    let to = target.url("loader");
+    let mut program = site.program;
+    program.env("BALLAST_TARGET_PASSWORD", PASSWORD_OF_LOADER);
+    let asked = ["restore", "orders", "--to", &to, "--only", "balance.orders_1"];
+    let output = program.run(asked.iter().chain(&["--position", &last])).expect(5);
+    assert!(output.stderr.contains("not taken on by the log"), "{}", output.stderr);
+    assert!(target.sql("SHOW DATABASES LIKE 'balance'").is_empty());
+    let output = program.run(asked).expect(0);
+    for words in ["the recorded log leads on to", "--to datadir:PATH"] {
+        assert!(output.stderr.contains(words), "{}", output.stderr);
+    }
+    let changed = "SELECT COUNT(*) FROM balance.orders_1 WHERE note = 'after the backup'";
+    assert_eq!(target.value(changed), "0");
+}
