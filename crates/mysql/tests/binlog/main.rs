@@ -11,4 +11,3 @@ mod detail;
 mod mariadb;
 mod mysql;
 mod requirements;
-mod speed;

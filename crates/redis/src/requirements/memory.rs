@@ -74,8 +74,7 @@ pub fn fork_room(facts: &Facts) -> Result<Option<ForkRoom>, RedisError> {
     if !room.is_enough() {
         return Err(RedisError::Unsupported {
             what: format!("the server is too full to make a snapshot: {}", room.numbers()),
-            hint: "take the backup from a replica with more memory, or lower maxmemory; to make one in spite of that, say so"
-                .to_owned(),
+            hint: "take the backup from a replica with more memory, or lower maxmemory".to_owned(),
         });
     }
     Ok(Some(room))
