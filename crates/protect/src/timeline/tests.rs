@@ -106,6 +106,18 @@ impl Model {
         runs.filter_map(|run| run.2).max().unwrap_or(0)
     }
 
+    /// Whether a capture of the server before tells that the transaction was committed at `moment`: a replica commits it later.
+    fn committed_before(&self, lineage: usize, end: usize, transaction: Transaction, moment: Micros) -> bool {
+        let streams = (0..end).filter(|number| self.lineage(*number) == lineage);
+        streams.into_iter().any(|number| {
+            let stream = &self.streams[number];
+            let log = &self.tenures[stream.tenure].server.log;
+            let captured = stream.runs.iter().filter(|run| run.2.is_some());
+            let mut held = captured.flat_map(|(from, to, _)| &log[*from..*to]);
+            held.any(|(of, at)| *of == transaction && *at <= moment)
+        })
+    }
+
     /// Whether `moment` can be restored, by looking at transactions one by one.
     fn reachable(&self, moment: Micros) -> bool {
         if self.backups.iter().any(|(at, _, _)| *at == moment) {
@@ -123,7 +135,12 @@ impl Model {
             if takeover.is_some_and(|takeover| moment < self.known(lineage, takeover)) {
                 return false;
             }
-            let count = log.iter().take_while(|(_, at)| *at <= moment).count();
+            let count = log
+                .iter()
+                .take_while(|(transaction, at)| {
+                    *at <= moment || self.committed_before(lineage, number, *transaction, moment)
+                })
+                .count();
             let truth: BTreeSet<Transaction> = log[..count].iter().map(|(transaction, _)| *transaction).collect();
             let mut captured = BTreeSet::new();
             for other in (0..self.streams.len()).filter(|other| self.lineage(*other) == lineage) {
