@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `./dev bench replay [--json]`: a log put on top of a backup, by Ballast and by `mysqlbinlog | mysql`, on equal servers.
-# BALLAST_BENCH_BYTES says how much data to make (2GiB unless set), BALLAST_BENCH_TRANSACTIONS how much is written after the
-# backup (60000 unless set: about 110 MB of log). docs/bench.md says how to read the result.
+# BALLAST_BENCH_BYTES says how much data to make (1GiB unless set), BALLAST_BENCH_TRANSACTIONS how much is written after the
+# backup (64000 unless set: about 107 MB of log). docs/bench.md says how to read the result.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh

@@ -42,6 +42,11 @@ impl Donor {
     /// With about `bytes` of table files, rather more than less.
     pub fn load(bytes: u64) -> Self {
         let shards = u32::try_from((bytes / SHARD_BYTES_MIN).clamp(1, u64::from(balance::SHARDS))).unwrap();
+        Self::load_shards(bytes, shards)
+    }
+
+    /// The same in that many shards, whatever they cost: a shard takes 9 MiB at the least.
+    pub fn load_shards(bytes: u64, shards: u32) -> Self {
         let rows = balance::rows_for_bytes(shards, bytes + bytes * MORE / 100);
         let server = MysqlServer::start(Self::options());
         balance::load(&server, shards, rows);

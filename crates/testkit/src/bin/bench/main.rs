@@ -25,6 +25,8 @@ use std::process::ExitCode;
 
 /// How much data a bench makes unless told otherwise.
 const BYTES: &str = "2GiB";
+/// What a log is replayed on. Its size counts little, and copies of it have to be made again and again.
+const REPLAY_BYTES: &str = "1GiB";
 const USAGE: &str = "usage: ballast-bench physical|logical|archive|replay [--json]\n\
     BALLAST_PROGRAM names the program to measure, BALLAST_MYDUMPER a rival of logical; BALLAST_BENCH_BYTES says how much data to make, such as 200MiB";
 
@@ -40,7 +42,8 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     }
-    let bytes = std::env::var("BALLAST_BENCH_BYTES").unwrap_or_else(|_| BYTES.to_owned());
+    let usual = if name == "replay" { REPLAY_BYTES } else { BYTES };
+    let bytes = std::env::var("BALLAST_BENCH_BYTES").unwrap_or_else(|_| usual.to_owned());
     let bytes =
         ballast_base::parse_bytes(&bytes).unwrap_or_else(|| panic!("BALLAST_BENCH_BYTES is {bytes}, not a size"));
     let program = |variable: &str| {

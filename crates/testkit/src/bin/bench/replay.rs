@@ -5,20 +5,25 @@
 //! private server of a restore has, on which nothing is durable before the end. What is measured is the log alone: for the rivals on a
 //! server that already runs, for Ballast from the first byte sent to the last transaction applied, which it tells itself; the whole
 //! restore is noted beside it. Nothing is reported unless every result holds what the donor holds.
+//!
+//! How many transactions a private server applies at once is not for a user to choose. Where the bench chooses it, the server program is
+//! a script that says so to the donor's.
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ballast_testkit::dataset::Donor;
+use ballast_testkit::dataset::{Donor, balance};
 use ballast_testkit::servers::{MysqlOptions, MysqlServer};
+use serde_json::Value;
 
 use crate::measure::{Pipeline, float};
 use crate::report::{Report, Row, Target, load, machine};
-use crate::site::{QUESTION, Site, client, result, say, with_server_cpu};
+use crate::site::{Content, QUESTION, Site, client, result, say, with_server_cpu};
 
 const GRANTS: [&str; 6] = [
     "BACKUP_ADMIN",
@@ -28,11 +33,24 @@ const GRANTS: [&str; 6] = [
     "REPLICATION SLAVE",
     "SELECT",
 ];
-const TRANSACTIONS: u32 = 60_000;
+const TRANSACTIONS: u32 = 64_000;
 const CLIENTS: u32 = 4;
+/// The rest of what the private server is started with that has to do with speed.
+const PRIVATE_SERVER: [&str; 7] = [
+    "--innodb-flush-log-at-trx-commit=0",
+    "--innodb-doublewrite=OFF",
+    "--innodb-flush-method=nosync",
+    "--innodb-use-native-aio=OFF",
+    "--innodb-log-buffer-size=4M",
+    "--innodb-log-writer-threads=OFF",
+    "--performance-schema=OFF",
+];
 /// As the private server's: a quarter of the memory at hand, which is more than the data.
 const BUFFER_POOL_MIB: u32 = 2048;
-const RECORDED_WAIT: Duration = Duration::from_secs(10);
+const RECORDED_WAIT_MAX: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(50);
+/// Where the recorder's words go.
+const SAID: &str = "said";
 
 const PLAIN_TIMES: f64 = 5.0;
 const SKIP_COMMENTS_TIMES: f64 = 3.0;
@@ -43,7 +61,7 @@ pub(crate) fn run(program: &Path, bytes: u64) -> Report {
         .ok()
         .map_or(TRANSACTIONS, |text| text.parse().expect("a number"));
     say("loading Balance");
-    let donor = Donor::load(bytes);
+    let donor = Donor::load_shards(bytes, balance::SHARDS);
     let site = Site::new(program, donor, &GRANTS);
     let server = &site.donor.server;
     let mut notes = site.about();
@@ -59,8 +77,8 @@ pub(crate) fn run(program: &Path, bytes: u64) -> Report {
     let backup = result(&taken)["backup"]["id"].as_str().expect("a backup").to_owned();
     let before = log_files(server);
     let mut recorder = site
-        .ballast(&["archive", "orders"])
-        .stdout(Stdio::null())
+        .ballast(&["archive", "orders", "--json", "--no-progress"])
+        .stdout(fs::File::create(site.folder(SAID)).unwrap())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
@@ -68,7 +86,8 @@ pub(crate) fn run(program: &Path, bytes: u64) -> Report {
     let begun = Instant::now();
     write(server, site.donor.shards, transactions);
     let wrote = begun.elapsed().as_secs_f64();
-    server.sql("FLUSH BINARY LOGS");
+    await_recorded(&site, server);
+    stop(&mut recorder);
     // From the file that the backup was taken in.
     let files = log_files(server).split_off(before.len() - 1);
     let log_bytes: u64 = files.iter().map(|file| fs::metadata(file).unwrap().len()).sum();
@@ -76,17 +95,22 @@ pub(crate) fn run(program: &Path, bytes: u64) -> Report {
         "{transactions} transactions by {CLIENTS} clients in {wrote:.1} s, {:.1} MB of log",
         float(log_bytes) / 1e6
     ));
-    stop_recorder(&mut recorder);
+    let bench = Bench {
+        content: site.content(),
+        site,
+        backup,
+        files,
+    };
+    bench.site.donor.rest();
 
-    let ours = ballast(&site, &mut notes);
-    let plain = rival(&site, "mysqlbinlog | mysql", &backup, &files, &[]);
-    let quick = rival(
-        &site,
-        "mysqlbinlog | mysql --skip-comments",
-        &backup,
-        &files,
-        &["--skip-comments"],
-    );
+    let mut rows = vec![
+        bench.ballast("ballast, 1 worker", Some(1), &mut notes),
+        bench.ballast("ballast, 2 workers", Some(2), &mut notes),
+        bench.ballast("ballast, 4 workers", Some(4), &mut notes),
+    ];
+    let ours = bench.ballast("ballast, as it is", None, &mut notes);
+    let quick = bench.rival("mysqlbinlog | mysql --skip-comments", &["--skip-comments"]);
+    let plain = bench.rival("mysqlbinlog | mysql", &[]);
     notes.push(format!("load of the machine at the end: {}", load()));
     let targets = vec![
         Target::at_least(
@@ -100,13 +124,23 @@ pub(crate) fn run(program: &Path, bytes: u64) -> Report {
             quick.seconds / ours.seconds,
         ),
     ];
+    rows.extend([ours, quick, plain]);
     Report {
         bench: "replay",
         machine,
         notes,
-        rows: vec![ours, plain, quick],
+        rows,
         targets,
     }
+}
+
+/// What all ways have before them.
+struct Bench {
+    site: Site,
+    /// The donor's, at the end of the log.
+    content: Content,
+    backup: String,
+    files: Vec<PathBuf>,
 }
 
 /// In the order of the log.
@@ -146,63 +180,96 @@ fn write(server: &MysqlServer, shards: u32, transactions: u32) {
     });
 }
 
-/// Ends it when it has had time to take everything; that it did is seen when the contents are compared.
-fn stop_recorder(recorder: &mut Child) {
-    thread::sleep(RECORDED_WAIT);
-    let mut interrupt = Command::new("kill");
-    interrupt.args(["-INT", &recorder.id().to_string()]).status().unwrap();
+/// Until the last byte is in the repository.
+fn await_recorded(site: &Site, server: &MysqlServer) {
+    let status = server.sql("SHOW BINARY LOG STATUS");
+    let (file, offset) = (status[0][0].clone().unwrap(), status[0][1].clone().unwrap());
+    let offset: u64 = offset.parse().unwrap();
+    let is_there = || {
+        let said = fs::read_to_string(site.folder(SAID)).unwrap();
+        let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines
+            .filter(|line| line["type"] == "sealed")
+            .any(|line| line["file"] == *file && line["offset"] == offset)
+    };
+    let begin = Instant::now();
+    while !is_there() {
+        assert!(begin.elapsed() < RECORDED_WAIT_MAX, "{file}:{offset} is not recorded");
+        thread::sleep(POLL);
+    }
+}
+
+/// In order: what is sealed and not stored yet is stored.
+fn stop(recorder: &mut Child) {
+    let interrupt = rustix::process::Signal::INT;
+    rustix::process::kill_process(rustix::process::Pid::from_child(recorder), interrupt).unwrap();
     recorder.wait().unwrap();
 }
 
-/// Restores with the log to its end; the row is the replay alone.
-fn ballast(site: &Site, notes: &mut Vec<String>) -> Row {
-    let name = "ballast";
-    site.donor.rest();
-    say(name);
-    let folder = site.folder("restored");
-    let target = format!("datadir:{}", folder.display());
-    let mut taken = Pipeline::new([site.ballast(&["restore", "orders", "--to", &target, "--json"])]).run();
-    let told = result(&taken);
-    notes.push(format!("{name}: the whole restore took {:.1} s", taken.seconds));
-    taken.seconds = told["replayed"]["seconds"].as_f64().expect("a replay");
-    let row = Row::new(name, &taken, 0.0, told["replayed"]["bytes"].as_u64().unwrap());
-    let server = MysqlServer::start_on(&folder, Donor::options());
-    site.compare(&server);
-    drop(server);
-    fs::remove_dir_all(&folder).unwrap();
-    row
-}
+impl Bench {
+    /// Restores with the log to its end; the row is the replay alone, but its processor time is that of all.
+    fn ballast(&self, name: &'static str, workers: Option<u32>, notes: &mut Vec<String>) -> Row {
+        let site = &self.site;
+        let folder = site.folder("restored");
+        let target = format!("datadir:{}", folder.display());
+        let mut restore = site.ballast(&["restore", "orders", "--to", &target, "--json"]);
+        if let Some(workers) = workers {
+            restore.env("BALLAST_MYSQLD", self.server_with(workers));
+        }
+        rustix::fs::sync();
+        say(name);
+        let mut taken = Pipeline::new([restore]).run();
+        let told = result(&taken);
+        notes.push(format!("{name}: the whole restore took {:.1} s", taken.seconds));
+        taken.seconds = told["replayed"]["seconds"].as_f64().expect("a replay");
+        let row = Row::new(name, &taken, 0.0, told["replayed"]["bytes"].as_u64().unwrap());
+        let server = MysqlServer::start_on(&folder, Donor::options());
+        site.compare_with(&self.content, &server);
+        drop(server);
+        fs::remove_dir_all(&folder).unwrap();
+        row
+    }
 
-/// What everybody has, on the same directory and a server with the same settings.
-fn rival(site: &Site, name: &'static str, backup: &str, files: &[PathBuf], more: &[&str]) -> Row {
-    let folder = site.folder("restored");
-    let target = format!("datadir:{}", folder.display());
-    Pipeline::new([site.ballast(&["restore", "orders", "--backup", backup, "--to", &target, "--json"])]).run();
-    let options = MysqlOptions {
-        binlog: false,
-        buffer_pool_mib: BUFFER_POOL_MIB,
-        ..Donor::options()
-    };
-    let server = MysqlServer::start_on(
-        &folder,
-        options
-            .arg("--innodb-flush-log-at-trx-commit=0")
-            .arg("--innodb-doublewrite=OFF")
-            .arg("--innodb-flush-method=nosync")
-            .arg("--performance-schema=OFF"),
-    );
-    server.value(QUESTION);
-    site.donor.rest();
-    say(name);
-    let mut read = Command::new(server.client_program("mysqlbinlog"));
-    read.arg("--no-defaults").args(files);
-    let mut apply = client(&server, "mysql");
-    apply.args(more);
-    let (taken, server_cpu) = with_server_cpu(&server, Pipeline::new([read, apply]));
-    let bytes = files.iter().map(|file| fs::metadata(file).unwrap().len()).sum();
-    let row = Row::new(name, &taken, server_cpu, bytes);
-    site.compare(&server);
-    drop(server);
-    fs::remove_dir_all(&folder).unwrap();
-    row
+    /// The donor's server program, which applies that many transactions at once where it is a replica.
+    fn server_with(&self, workers: u32) -> PathBuf {
+        let script = self.site.folder(&format!("mysqld-{workers}"));
+        let program = self.site.donor.server.program().display().to_string();
+        let text = format!(
+            "#!/bin/sh\ncase \" $* \" in *' --replica-parallel-workers='*) set -- \"$@\" --replica-parallel-workers={workers} ;; esac\n\
+             exec '{program}' \"$@\"\n"
+        );
+        fs::write(&script, text).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+        script
+    }
+
+    /// What everybody has, on the same directory and a server with the same settings.
+    fn rival(&self, name: &'static str, more: &[&str]) -> Row {
+        let site = &self.site;
+        let folder = site.folder("restored");
+        let target = format!("datadir:{}", folder.display());
+        Pipeline::new([site.ballast(&["restore", "orders", "--backup", &self.backup, "--to", &target, "--json"])])
+            .run();
+        let mut options = MysqlOptions {
+            binlog: false,
+            buffer_pool_mib: BUFFER_POOL_MIB,
+            ..Donor::options()
+        };
+        options.args.extend(PRIVATE_SERVER.map(str::to_owned));
+        let server = MysqlServer::start_on(&folder, options);
+        server.value(QUESTION);
+        rustix::fs::sync();
+        say(name);
+        let mut read = Command::new(server.client_program("mysqlbinlog"));
+        read.arg("--no-defaults").args(&self.files);
+        let mut apply = client(&server, "mysql");
+        apply.args(more);
+        let (taken, server_cpu) = with_server_cpu(&server, Pipeline::new([read, apply]));
+        let bytes = self.files.iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+        let row = Row::new(name, &taken, server_cpu, bytes);
+        site.compare_with(&self.content, &server);
+        drop(server);
+        fs::remove_dir_all(&folder).unwrap();
+        row
+    }
 }
