@@ -4,6 +4,7 @@
 //! can be restored if that set is known, a backup is in it, and every transaction of it that the backup lacks was captured. Sets decide, and
 //! neither names of files nor clocks: so overlapping captures, another server and a log that was begun anew are one rule.
 
+pub(crate) mod lineage;
 pub(crate) mod read;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use ballast_mysql::ExecutedSet;
 use ballast_repository::StreamId;
 use jiff::Timestamp;
 
+use self::lineage::{is_younger, lineages};
 use crate::context::Context;
 use crate::error::Result;
 use crate::vault::Vault;
@@ -146,32 +148,6 @@ pub(crate) fn ways(starts: &[Start], streams: &[Stream], skew: Micros) -> Vec<Wa
     found
 }
 
-/// Whether the run holds transactions under numbers that the backup has too, committed when the backup was over: they are others, and the
-/// backup is of a log that was begun anew since.
-fn is_younger(run: &Run, start: &Start, skew: Micros) -> bool {
-    let Some((_, most)) = &start.executed else {
-        return false;
-    };
-    if run.first_at.is_none_or(|first| first <= start.at.saturating_add(skew)) {
-        return false;
-    }
-    match (&run.before, &run.through, most) {
-        (ExecutedSet::MariaDb(before), ExecutedSet::MariaDb(through), ExecutedSet::MariaDb(most)) => {
-            through.domains().any(|domain| {
-                let before = before.sequence(domain);
-                through.sequence(domain) > before && most.sequence(domain) > before
-            })
-        }
-        (before, through, most) => {
-            let mut own = through.clone();
-            own.minus(before);
-            let mut others = own.clone();
-            others.minus(most);
-            others != own
-        }
-    }
-}
-
 /// The moments of `run` that can be reached from `start`.
 fn span(start: &Start, run: &Run, earlier: &[&Run], all: &[&Run]) -> Option<Span> {
     let (least, most) = start.executed.as_ref()?;
@@ -239,68 +215,6 @@ pub(crate) fn captured(wanted: &ExecutedSet, held: &ExecutedSet, runs: &[&Run]) 
             true
         }),
     }
-}
-
-/// Streams whose numbers of transactions mean the same, and since when and until when a backup is surely one of theirs.
-struct Lineage {
-    streams: std::ops::Range<usize>,
-    since: Option<Micros>,
-    until: Option<Micros>,
-}
-
-impl Lineage {
-    fn may_hold(&self, start: &Start) -> bool {
-        self.since.is_none_or(|since| start.at >= since) && self.until.is_none_or(|until| start.at <= until)
-    }
-
-    /// Since when a stream's log is the one that counts: it may hold what another server did earlier, by its own clock.
-    fn since_of(&self, stream: usize, streams: &[Stream]) -> Micros {
-        let taken_over = |number: &usize| streams.get(*number).is_some_and(|stream| stream.other_server);
-        let Some(takeover) = (self.streams.start..=stream).rev().find(taken_over) else {
-            return 0;
-        };
-        let before = streams.get(self.streams.start..takeover).unwrap_or_default();
-        let known = before
-            .iter()
-            .flat_map(|stream| &stream.runs)
-            .filter_map(|run| run.known_until);
-        known.max().unwrap_or(0)
-    }
-
-    fn runs<'a>(&self, streams: &'a [Stream]) -> Vec<(usize, usize, &'a Run)> {
-        let inside = self
-            .streams
-            .clone()
-            .filter_map(|number| Some((number, streams.get(number)?)));
-        inside
-            .flat_map(|(number, stream)| stream.runs.iter().enumerate().map(move |(run, of)| (number, run, of)))
-            .collect()
-    }
-}
-
-/// `streams` are in the order they began.
-fn lineages(streams: &[Stream]) -> Vec<Lineage> {
-    let mut found = Vec::new();
-    let mut first = 0;
-    let mut since = None;
-    let ends = (1..streams.len()).filter(|number| streams.get(*number).is_some_and(|stream| stream.new_lineage));
-    for end in ends.chain([streams.len()]) {
-        let runs = streams
-            .get(first..end)
-            .unwrap_or_default()
-            .iter()
-            .flat_map(|stream| &stream.runs);
-        let known = runs.filter_map(|run| run.known_until).max().unwrap_or(0);
-        let last = end == streams.len();
-        // Between the end of one and the beginning of the next nobody can tell which of them a backup is of.
-        found.push(Lineage {
-            streams: first..end,
-            since,
-            until: (!last).then_some(known),
-        });
-        (first, since) = (end, streams.get(end).map(|stream| stream.started_at));
-    }
-    found
 }
 
 /// What one repository can give back. `streams` are in the order they began.

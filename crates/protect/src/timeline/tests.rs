@@ -106,6 +106,41 @@ impl Model {
         runs.filter_map(|run| run.2).max().unwrap_or(0)
     }
 
+    /// By when a log of this lineage, whose first capture is `first`, is known to be the server's: captures tell, and a transaction in them
+    /// that was committed behind all that is known of the lineage before and does not come after all its numbers.
+    fn begun_by(&self, lineage: usize, first: usize) -> Micros {
+        let Some(before) = lineage.checked_sub(1) else { return 0 };
+        let started_at = self.streams[first].started_at;
+        let captured = |stream: &&ModelStream| stream.runs.iter().any(|run| run.2.is_some());
+        let Some(last) = (0..first).rfind(|number| captured(&&self.streams[*number])) else {
+            return started_at;
+        };
+        if self.lineage(last) != before || (last + 1..=first).any(|number| self.streams[number].other_server) {
+            return started_at;
+        }
+        let numbers = |stream: usize, count: usize| {
+            let log = &self.tenures[self.streams[stream].tenure].server.log;
+            let numbers = log[..count].iter().map(|(transaction, _)| self.gtids[*transaction]);
+            numbers.collect::<BTreeSet<_>>()
+        };
+        let end = self.streams[last].runs.iter().rfind(|run| run.2.is_some()).unwrap().1;
+        let (held, known) = (numbers(last, end), self.known(before, first));
+        let mut begun = started_at;
+        for number in first..self.streams.len() {
+            if self.lineage(number) != lineage || (number > first && self.streams[number].other_server) {
+                break;
+            }
+            for (from, to, _) in self.streams[number].runs.iter().filter(|run| run.2.is_some()) {
+                let log = &self.tenures[self.streams[number].tenure].server.log;
+                let next = log[*from..*to].first().filter(|(_, at)| *at > known);
+                if let Some((_, at)) = next.filter(|_| !held.is_subset(&numbers(number, *from))) {
+                    begun = begun.min(*at);
+                }
+            }
+        }
+        begun
+    }
+
     /// Whether a capture of the server before tells that the transaction was committed at `moment`: a replica commits it later.
     fn committed_before(&self, lineage: usize, end: usize, transaction: Transaction, moment: Micros) -> bool {
         let streams = (0..end).filter(|number| self.lineage(*number) == lineage);
@@ -161,11 +196,7 @@ impl Model {
                     let last = (0..self.streams.len())
                         .rfind(|other| self.lineage(*other) == lineage)
                         .unwrap();
-                    let since = if lineage == 0 {
-                        0
-                    } else {
-                        self.streams[first].started_at
-                    };
+                    let since = self.begun_by(lineage, first);
                     let ends = last + 1 < self.streams.len();
                     *at <= moment
                         && *at >= since
