@@ -116,6 +116,7 @@ Examples:
     #[command(after_help = "\
 Where the log was captured, it is replayed on top of the backup: to the latest moment there is, or to where --at,
 --position or --before say. Exit code 5 if that moment cannot be restored; what can be is said then.
+A server that began its log anew gives its GTIDs a second time: where it did, --backup says which one is meant.
 TARGET is datadir:PATH, a folder that is empty or absent and becomes a MySQL data directory, or
 mysql://USER@HOST:PORT, a running server that may hold other data; its password is in $BALLAST_TARGET_PASSWORD.
 Rows out of a physical backup are read by a private mysqld of the source's series, on its files in --scratch.

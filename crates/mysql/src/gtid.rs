@@ -88,6 +88,12 @@ impl GtidSet {
     }
 
     /// Adds what `other` has.
+    /// The highest number of each source and tag.
+    pub(crate) fn last_of_each(&self) -> impl Iterator<Item = ([u8; 16], &str, u64)> {
+        let all = self.sources.iter();
+        all.filter_map(|(source, intervals)| Some((source.uuid, source.tag.as_str(), intervals.last()?.1 - 1)))
+    }
+
     pub fn union(&mut self, other: &Self) {
         for (source, added) in &other.sources {
             let intervals = self.sources.entry(source.clone()).or_default();

@@ -38,7 +38,8 @@ pub use load::resume::GoesOn;
 pub use load::{LoadOutcome, load};
 pub use load_plan::{LoadPlan, Rename, plan_load};
 pub use log_find::{
-    FoundStatement, FoundTable, FoundTransaction, LogFindOutcome, LogFindRequest, Suspicion, SuspicionKind, log_find,
+    FoundStatement, FoundTable, FoundTransaction, FoundWay, LogFindOutcome, LogFindRequest, Suspicion, SuspicionKind,
+    log_find,
 };
 pub use mysql::proof::Proof;
 pub use observer::{Event, LogNews, Observer, Progress};

@@ -5,15 +5,19 @@
 //! transaction that begins in the first of them. Segments are chosen by the commit times in their names, and a server's clock may
 //! step, so a little more is read and every transaction's own time decides.
 
+use std::collections::HashMap;
+
 use ballast_mysql::{
-    EventHeader, LOG_MAGIC, LogFlavour, Statement, StatementKind, TableRows, TransactionWalker, WalkedTransaction,
+    EventHeader, ExecutedSet, Gtid, LOG_MAGIC, LogFlavour, Statement, StatementKind, TableRows, TransactionWalker,
+    WalkedTransaction,
 };
-use ballast_repository::{Repository, SegmentPlace, StreamListing, StreamReader};
+use ballast_repository::{Repository, SegmentPlace, StreamId, StreamListing, StreamReader};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::error::{ProtectError, Result};
+use crate::log_plan::{GoBack, go_back};
 use crate::pattern::TablePattern;
 use crate::vault::{LostRepository, Vault};
 
@@ -47,7 +51,19 @@ pub struct LogFindOutcome {
     pub looked_at: u64,
     /// There are more than are listed.
     pub more: bool,
+    /// How to get to before the first one that is suspicious.
+    pub go_back: Option<FoundWay>,
     pub lost: Vec<LostRepository>,
+}
+
+/// Where a restore ends that leaves an accident out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FoundWay {
+    pub before: String,
+    /// To begin with, where the server gave that number twice.
+    pub backup: Option<String>,
+    /// `false`: no backup leads there.
+    pub possible: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -132,6 +148,12 @@ struct StreamFacts {
     source: String,
     flavour: LogFlavour,
     started_at: Timestamp,
+    after: Option<After>,
+}
+
+#[derive(Deserialize)]
+struct After {
+    cause: String,
 }
 
 /// Of a segment's.
@@ -159,18 +181,47 @@ pub async fn log_find(context: &Context, vault: &Vault, request: &LogFindRequest
             transactions: Vec::new(),
             looked_at: 0,
             more: false,
+            go_back: None,
             lost: vault.lost().to_vec(),
         },
+        seen: Seen::default(),
     };
     for (facts, listing) in &streams {
+        search.seen.begins(facts);
         // Where something is missing, what is behind it is read by itself.
         for piece in listing.segments.chunk_by(|a, b| b.start <= a.end) {
             search.read(context, repository, facts.flavour, listing, piece).await?;
         }
     }
-    let outcome = &mut search.outcome;
+    let mut outcome = search.outcome;
     outcome.transactions.sort_by_key(|found| found.committed_at);
-    Ok(search.outcome)
+    // The first accident is the one to go back before.
+    let suspicious = outcome.transactions.iter().find(|found| !found.suspicious.is_empty());
+    if let Some(first) = suspicious {
+        outcome.go_back = way_before(context, vault, &request.source, first).await?;
+    }
+    Ok(outcome)
+}
+
+async fn way_before(
+    context: &Context,
+    vault: &Vault,
+    source: &str,
+    found: &FoundTransaction,
+) -> Result<Option<FoundWay>> {
+    let gtid: Option<Gtid> = found.gtid.as_ref().and_then(|gtid| gtid.parse().ok());
+    let (Some(gtid), Some(stream)) = (gtid, StreamId::parse(&found.stream)) else {
+        return Ok(None);
+    };
+    let way = go_back(context, vault, source, (stream, &gtid)).await?;
+    Ok(Some(FoundWay {
+        before: gtid.to_string(),
+        possible: way != GoBack::Never,
+        backup: match way {
+            GoBack::From(id) => Some(id),
+            GoBack::ByName | GoBack::Never => None,
+        },
+    }))
 }
 
 type Streams = Vec<(StreamFacts, StreamListing)>;
@@ -213,6 +264,53 @@ struct Search<'a> {
     from: u64,
     to: u64,
     outcome: LogFindOutcome,
+    seen: Seen,
+}
+
+/// What was met before: captures of one log overlap, and a transaction is told of once.
+#[derive(Default)]
+struct Seen {
+    /// The server began to number anew so often.
+    life: u32,
+    begun: bool,
+    /// Of the captures before, those of this life; of MySQL only, where a set is no more than it says.
+    earlier: ExecutedSet,
+    own: ExecutedSet,
+    /// Those that are listed: as many as may be listed.
+    listed: HashMap<String, Vec<(u32, u64)>>,
+}
+
+impl Seen {
+    fn begins(&mut self, facts: &StreamFacts) {
+        let own = std::mem::take(&mut self.own);
+        // Sets of two flavours do not mix, and then it is no overlap.
+        self.earlier.union(&own).ok();
+        let anew = facts
+            .after
+            .as_ref()
+            .is_some_and(|after| matches!(after.cause.as_str(), "reset" | "shortened"));
+        if self.begun && anew {
+            (self.life, self.earlier) = (self.life + 1, ExecutedSet::default());
+        }
+        self.begun = true;
+    }
+
+    /// Whether an earlier capture has the transaction.
+    fn is_again(&mut self, gtid: &Gtid, committed_at: u64) -> bool {
+        if matches!(gtid, Gtid::Mysql { .. }) {
+            self.own.add(gtid).ok();
+            if self.earlier.contains_gtid(gtid) {
+                return true;
+            }
+        }
+        let listed = self.listed.get(&gtid.to_string());
+        listed.is_some_and(|all| all.iter().any(|(life, at)| *life == self.life || *at == committed_at))
+    }
+
+    fn list(&mut self, gtid: &str, committed_at: u64) {
+        let all = self.listed.entry(gtid.to_owned()).or_default();
+        all.push((self.life, committed_at));
+    }
 }
 
 impl Search<'_> {
@@ -266,6 +364,10 @@ impl Search<'_> {
         if at < self.from || at > self.to {
             return;
         }
+        let gtid = transaction.head.gtid.as_ref();
+        if gtid.is_some_and(|gtid| self.seen.is_again(gtid, at)) {
+            return;
+        }
         self.outcome.looked_at += 1;
         let suspicious = suspicions(&transaction, self.request.mass_rows);
         let wanted = self.touches(&transaction) && (!self.request.suspicious || !suspicious.is_empty());
@@ -276,8 +378,12 @@ impl Search<'_> {
             self.outcome.more = true;
             return;
         }
+        let gtid = gtid.map(ToString::to_string);
+        if let Some(gtid) = &gtid {
+            self.seen.list(gtid, at);
+        }
         self.outcome.transactions.push(FoundTransaction {
-            gtid: transaction.head.gtid.as_ref().map(ToString::to_string),
+            gtid,
             committed_at: timestamp(at),
             server_id: transaction.head.server_id,
             stream: stream.to_owned(),
@@ -519,6 +625,42 @@ mod tests {
     }
 
     #[test]
+    fn what_overlapping_captures_hold_is_told_of_once() {
+        let facts = |cause: Option<&str>| StreamFacts {
+            source: String::new(),
+            flavour: LogFlavour::Mysql,
+            started_at: Timestamp::UNIX_EPOCH,
+            after: cause.map(|cause| After {
+                cause: cause.to_owned(),
+            }),
+        };
+        let gtid = |number: u64| {
+            format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:{number}")
+                .parse::<Gtid>()
+                .unwrap()
+        };
+        let mut seen = Seen::default();
+        let mut told = |cause: Option<&str>, transactions: &[(u64, u64)]| -> Vec<u64> {
+            seen.begins(&facts(cause));
+            let mut told = Vec::new();
+            for (number, at) in transactions {
+                if !seen.is_again(&gtid(*number), *at) {
+                    seen.list(&gtid(*number).to_string(), *at);
+                    told.push(*number);
+                }
+            }
+            told
+        };
+        assert_eq!(told(None, &[(1, 10), (2, 20), (4, 40)]), [1, 2, 4]);
+        // Another server committed them later.
+        assert_eq!(told(Some("failover"), &[(2, 21), (3, 31), (4, 41), (5, 51)]), [3, 5]);
+        // It kept the first of them.
+        assert_eq!(told(Some("shortened"), &[(4, 40), (5, 52), (6, 62)]), [5, 6]);
+        assert_eq!(told(Some("reset"), &[(1, 70), (2, 80)]), [1, 2]);
+        assert_eq!(told(Some("spool-lost"), &[(2, 80), (3, 90)]), [3]);
+    }
+
+    #[test]
     fn the_segments_of_the_span_are_read_and_a_little_more() {
         const MINUTE: u64 = 60 * 1_000_000;
         // One transaction of an hour each, then a segment within a transaction, then one more.
@@ -554,8 +696,10 @@ mod tests {
                     transactions: Vec::new(),
                     looked_at: 0,
                     more: false,
+                    go_back: None,
                     lost: Vec::new(),
                 },
+                seen: Seen::default(),
             };
             search.chosen(&piece)
         };

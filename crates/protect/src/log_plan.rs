@@ -2,22 +2,24 @@
 //!
 //! What decides is the timeline; which exact transaction is the last one is found by walking (`replay/plan.rs`).
 
+mod lives;
 mod rows;
 #[cfg(test)]
 mod tests;
 
 use ballast_mysql::{ExecutedSet, Gtid, LogFlavour};
-use ballast_repository::{Repository, SegmentPlace, StreamListing};
+use ballast_repository::{Repository, SegmentPlace, StreamId, StreamListing};
 use serde::Deserialize;
 
-use crate::catalog::BackupSummary;
+use crate::catalog::{BackupSummary, list};
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
 use crate::replay::{ReplayPlan, Seam, StreamPart, resolve};
 use crate::restore_plan::RestoreRequest;
 use crate::stop::{PositionStop, Stop};
+use crate::timeline::lineage::lives;
 use crate::timeline::read::{Read, read, starts};
-use crate::timeline::{CLOCK_SKEW, Run, Start, Timeline, Way, micros, reach, ways};
+use crate::timeline::{CLOCK_SKEW, Run, Start, Timeline, Way, micros, reach, timestamp, ways};
 use crate::vault::Vault;
 
 /// Backups that are tried, where the log contradicts what one says of its moment.
@@ -73,24 +75,18 @@ pub(crate) async fn plan_log(
         .iter()
         .filter(|backup| request.backup.as_ref().is_none_or(|id| *id == backup.id));
     let (usable, left_out): (Vec<_>, Vec<_>) = asked_for.cloned().partition(|backup| usable(backup));
-    let mut places = Vec::new();
-    for repository in vault.repositories() {
-        let read = read(context, repository, &request.source).await?;
-        let starts = starts(&usable, repository.name(), read.flavour);
-        let ways = ways(&starts, &read.streams, CLOCK_SKEW);
-        places.push(Place {
-            repository,
-            read,
-            starts,
-            ways,
-        });
-    }
+    let places = places(context, vault, &request.source, &usable).await?;
     if !asked {
         warn_of_unreached(context, &request.source, &places);
     }
     let stop = request.stop.clone().unwrap_or(Stop::Latest);
-    let found = choose(context, &places, &stop, &request.skip).await?;
-    let Some((_, best)) = found.first() else {
+    let meant = lives::meant(context, &places, &stop, &request.skip, request.backup.is_some()).await?;
+    let mut found = choose(context, &places, &stop, &request.skip).await?;
+    if let Some(lives) = &meant {
+        let is_meant = |place: &Place<'_>, stream| lives.iter().any(|life| life.has(&places, place, stream));
+        found.retain(|(place, way)| is_meant(place, way.stream));
+    }
+    let Some((best_place, best)) = found.first() else {
         if !asked {
             rows::warn(context, backups, &left_out, places);
             return Ok(None);
@@ -119,6 +115,21 @@ pub(crate) async fn plan_log(
         );
         return Ok(None);
     }
+    if !asked {
+        rows::warn_of_newer(context, &left_out, best.span.to);
+    }
+    if let Stop::Position(PositionStop::File { file, offset }) = &stop {
+        best_place
+            .warn_of_other_file(context, (file, *offset), best.stream)
+            .await?;
+    }
+    if stop == Stop::Latest && !best_place.is_last_life(best) {
+        let message = format!(
+            "what is left out is of a log that the server has begun anew since: the restore ends with that log, at {}",
+            timestamp(best.span.to)
+        );
+        context.warn(message, None);
+    }
     let mut refused = None;
     for (place, way) in found.into_iter().take(WAYS_MAX) {
         let start = place.starts.get(way.start).ok_or_else(not_listed)?;
@@ -138,6 +149,50 @@ pub(crate) async fn plan_log(
         }
     }
     Err(refused.unwrap_or_else(|| not_possible(&request.source, &stop, &places)))
+}
+
+/// What each repository leads to from these backups.
+async fn places<'a>(
+    context: &Context,
+    vault: &'a Vault,
+    source: &str,
+    backups: &[BackupSummary],
+) -> Result<Vec<Place<'a>>> {
+    let mut places = Vec::new();
+    for repository in vault.repositories() {
+        let read = read(context, repository, source).await?;
+        let starts = starts(backups, repository.name(), read.flavour);
+        let ways = ways(&starts, &read.streams, CLOCK_SKEW);
+        places.push(Place {
+            repository,
+            read,
+            starts,
+            ways,
+        });
+    }
+    Ok(places)
+}
+
+/// What a restore begins with that is to end before a transaction of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum GoBack {
+    /// The transaction's name says it.
+    ByName,
+    /// The name was given twice: this backup says which is meant.
+    From(String),
+    /// No backup leads there.
+    Never,
+}
+
+pub(crate) async fn go_back(
+    context: &Context,
+    vault: &Vault,
+    source: &str,
+    (stream, gtid): (StreamId, &Gtid),
+) -> Result<GoBack> {
+    let backups = list(context, vault, Some(source)).await?;
+    let places = places(context, vault, source, &backups).await?;
+    lives::go_back(context, &places, gtid, stream).await
 }
 
 fn not_listed() -> ProtectError {
@@ -177,7 +232,10 @@ async fn choose<'a>(
     let mut found = Vec::new();
     for place in places {
         let file = match stop {
-            Stop::Position(PositionStop::File { file, offset }) => place.find_file(context, file, *offset).await?,
+            Stop::Position(PositionStop::File { file, offset }) => {
+                let all = 0..place.read.listings.len();
+                place.find_file(context, (file, *offset), all).await?
+            }
             _ => None,
         };
         for way in &place.ways {
@@ -258,8 +316,16 @@ impl Place<'_> {
     }
 
     /// The newest capture with this position in it.
-    async fn find_file(&self, context: &Context, file: &str, offset: u64) -> Result<Option<FilePlace>> {
-        for (number, listing) in self.read.listings.iter().enumerate().rev() {
+    async fn find_file(
+        &self,
+        context: &Context,
+        (file, offset): (&str, u64),
+        streams: std::ops::Range<usize>,
+    ) -> Result<Option<FilePlace>> {
+        for number in streams.rev() {
+            let Some(listing) = self.read.listings.get(number) else {
+                continue;
+            };
             let mut begins = None;
             for place in &listing.segments {
                 let facts = self.facts(context, listing, place).await?;
@@ -285,6 +351,29 @@ impl Place<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Names of files come again when a log is begun anew, and on another server.
+    async fn warn_of_other_file(&self, context: &Context, at: (&str, u64), meant: usize) -> Result<()> {
+        let of_another = |number: &usize| {
+            let stream = self.read.streams.get(*number);
+            stream.is_some_and(|stream| stream.new_lineage || stream.other_server)
+        };
+        let first = (0..=meant).rev().find(of_another).unwrap_or(0);
+        let Some(other) = self.find_file(context, at, 0..first).await? else {
+            return Ok(());
+        };
+        let since = |number: usize| self.read.streams.get(number).map_or(0, |stream| stream.started_at);
+        let message = format!(
+            "position {}:{} is taken for that of the log which is captured from {} on; the one captured from {} on has it, too",
+            at.0,
+            at.1,
+            timestamp(since(meant)),
+            timestamp(since(other.stream)),
+        );
+        let hint = "for the older one, name the transaction: see them with: ballast log find SOURCE".to_owned();
+        context.warn(message, Some(hint));
+        Ok(())
     }
 
     async fn facts(&self, context: &Context, listing: &StreamListing, place: &SegmentPlace) -> Result<SegmentFacts> {
@@ -377,23 +466,9 @@ async fn replay_plan(
 ) -> Result<ReplayPlan> {
     let run = place.run(way).ok_or_else(not_listed)?;
     let (least, _) = start.executed.as_ref().ok_or_else(not_listed)?;
-    let server_version = |stream: usize| {
-        let facts = place.read.listings.get(stream).map(|listing| &listing.facts);
-        let version = facts.and_then(|facts| facts.get("server_version")?.as_str());
-        version.unwrap_or_default().to_owned()
-    };
     let mut plan = ReplayPlan {
-        flavour: place.read.flavour.ok_or_else(not_listed)?,
-        server_version: server_version(way.stream),
-        from: least.clone(),
-        parts: Vec::new(),
-        skip: Vec::new(),
-        expected: ExecutedSet::empty(least.flavour()),
-        transactions: 0,
-        bytes: 0,
-        last_kept: None,
-        first_left_out: None,
         seam,
+        ..place.plan(way.stream, least.clone())?
     };
     let mut reached = least.clone();
     if !least.contains(&run.before) {
@@ -420,6 +495,31 @@ async fn replay_plan(
 }
 
 impl Place<'_> {
+    /// A plan in which nothing is decided.
+    fn plan(&self, stream: usize, from: ExecutedSet) -> Result<ReplayPlan> {
+        let facts = self.read.listings.get(stream).map(|listing| &listing.facts);
+        let version = facts.and_then(|facts| facts.get("server_version")?.as_str());
+        Ok(ReplayPlan {
+            flavour: self.read.flavour.ok_or_else(not_listed)?,
+            server_version: version.unwrap_or_default().to_owned(),
+            expected: ExecutedSet::empty(from.flavour()),
+            from,
+            parts: Vec::new(),
+            skip: Vec::new(),
+            transactions: 0,
+            bytes: 0,
+            last_kept: None,
+            first_left_out: None,
+            seam: None,
+        })
+    }
+
+    /// Whether the server goes on with the numbers of the way's log.
+    fn is_last_life(&self, way: &Way) -> bool {
+        let lives = lives(&self.read.streams);
+        lives.last().is_none_or(|last| last.contains(&way.stream))
+    }
+
     /// The runs that may bring what a run does not begin with, in order.
     fn before(&self, way: &Way) -> impl Iterator<Item = (usize, &Run)> {
         let first = self

@@ -58,6 +58,8 @@ pub(crate) struct Stream {
     pub(crate) started_at: Micros,
     /// Numbers of transactions may mean other ones than in the streams before it.
     pub(crate) new_lineage: bool,
+    /// Only of those that the server lost: what was executed before the stream is what it was.
+    pub(crate) shortened: bool,
     /// It is of another server than the one before it: until then, that one's log tells when what was committed.
     pub(crate) other_server: bool,
     /// Why it is not part of the one before, in words, with what is in neither.

@@ -1,6 +1,6 @@
 //! `log find`: which transactions touched a table, and which of them look like an accident.
 
-use ballast_protect::{FoundTransaction, LogFindOutcome, LogFindRequest, TablePattern, log_find};
+use ballast_protect::{FoundTransaction, FoundWay, LogFindOutcome, LogFindRequest, TablePattern, log_find};
 
 use super::{Result, Run, code_with};
 use crate::cli::{LogFindArgs, LogVerb};
@@ -61,15 +61,25 @@ fn tell(run: &Run, outcome: &LogFindOutcome) -> Result<()> {
         run.output
             .say("there are more: give a shorter span with --between, or a larger --limit");
     }
-    // The first accident is the one to go back before.
-    let suspicious = outcome.transactions.iter().find(|found| !found.suspicious.is_empty());
-    if let Some(gtid) = suspicious.and_then(|found| found.gtid.as_ref()) {
-        run.output.say(format!(
-            "to go back to before the first suspicious one: ballast restore {} --to TARGET --before {gtid}",
-            outcome.source
-        ));
+    if let Some(way) = &outcome.go_back {
+        run.output.say(words(&outcome.source, way));
     }
     Ok(())
+}
+
+fn words(source: &str, way: &FoundWay) -> String {
+    let FoundWay {
+        before,
+        backup,
+        possible,
+    } = way;
+    if !possible {
+        return format!("no backup leads to before the first suspicious one, {before}: ballast timeline {source}");
+    }
+    let backup = backup.as_ref().map_or_else(String::new, |id| format!(" --backup {id}"));
+    format!(
+        "to go back to before the first suspicious one: ballast restore {source} --to TARGET --before {before}{backup}"
+    )
 }
 
 /// A statement takes one line, cut to this many characters.

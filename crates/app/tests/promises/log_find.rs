@@ -147,7 +147,14 @@ fn the_moment_of_an_accident_is_found() {
         "{}",
         people.stdout
     );
-    assert!(people.stderr.contains("--before"), "{}", people.stderr);
+    // Nothing was backed up.
+    assert!(
+        people
+            .stderr
+            .contains("no backup leads to before the first suspicious one"),
+        "{}",
+        people.stderr
+    );
     site.run(&["log", "find", "orders", "--between", &to, &from]).expect(2);
     site.run(&["log", "find", "nobody"]).expect(1);
     end(running, 0);

@@ -152,3 +152,70 @@ fn a_backup_is_not_joined_with_a_log_that_was_begun_anew() {
     site.restore(&[]);
     assert_eq!(rows(&site), "17");
 }
+
+/// The server gave its numbers a second time: a name alone says neither, and what `log find` proposes leads to what it listed.
+#[test]
+fn a_transaction_whose_number_was_given_twice_is_asked_about() {
+    let source = source(MysqlOptions::default());
+    let site = site(&source, &source.url(USER), "seal_after = \"200ms\"").init();
+    source.sql("CREATE DATABASE kept; CREATE TABLE kept.t (id INT PRIMARY KEY)");
+    let running = record(&site, &source);
+    let old = site.json(&["backup", "orders"], 0)["backup"]["id"].clone();
+    insert(&source, 1..=3);
+    source.sql("DROP TABLE kept.t");
+    let accident = source.gtid_executed().replace(":1-", ":");
+    wait_until_recorded(&site.repository(), &source);
+    end(running, 0);
+
+    // Nobody records: it begins anew, and is backed up before anybody does again.
+    source.sql("RESET BINARY LOGS AND GTIDS; CREATE TABLE kept.t (id INT PRIMARY KEY)");
+    insert(&source, 11..=12);
+    let new = site.json(&["backup", "orders"], 0)["backup"].clone();
+    let number: u32 = accident.rsplit(':').next().unwrap().parse().unwrap();
+    // The table's making, the two of before, and the accident are four.
+    insert(&source, 21..=20 + number - 4);
+    source.sql("DROP TABLE kept.t");
+    assert_eq!(source.gtid_executed().replace(":1-", ":"), accident);
+    let running = record(&site, &source);
+    wait_until_recorded(&site.repository(), &source);
+    end(running, 0);
+    let timeline = site.json(&["timeline", "orders"], 0);
+    let last = timeline["points"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["from"], new["snapshot_at"], "{timeline}");
+    assert!(last["to"].as_str() > last["from"].as_str(), "{timeline}");
+
+    let refused = site.refuse_restore(&["--before", &accident], 2);
+    for id in [&old, &new["id"]] {
+        assert!(
+            refused.stderr.contains(&format!("--backup {}", id.as_str().unwrap())),
+            "{}",
+            refused.stderr
+        );
+    }
+    site.refuse_restore(&["--skip", &accident], 2);
+    // The first accident there was, and that of the present log.
+    let found = site.json(&["log", "find", "orders", "--suspicious"], 0);
+    let drops = found["transactions"].as_array().unwrap();
+    assert_eq!(drops.len(), 2, "{found}");
+    let since = drops[1]["committed_at"].as_str().unwrap().to_owned();
+    for (between, backup, rows_then) in [
+        (vec![], &old, "3".to_owned()),
+        (
+            vec!["--between", since.as_str(), "2100-01-01 00:00:00"],
+            &new["id"],
+            (number - 2).to_string(),
+        ),
+    ] {
+        let asked = [&["log", "find", "orders", "--suspicious"][..], &between].concat();
+        let said = site.run(&asked).expect(0).stderr;
+        let proposed = said.split_once("--to TARGET ").unwrap().1.lines().next().unwrap();
+        let typed: Vec<&str> = proposed.split_whitespace().collect();
+        assert_eq!(
+            typed,
+            ["--before", &accident, "--backup", backup.as_str().unwrap()],
+            "{said}"
+        );
+        site.restore(&typed);
+        assert_eq!(rows(&site), rows_then, "{said}");
+    }
+}

@@ -93,6 +93,12 @@ impl fmt::Display for MariaDbPosition {
     }
 }
 
+impl Default for ExecutedSet {
+    fn default() -> Self {
+        Self::empty(LogFlavour::Mysql)
+    }
+}
+
 impl ExecutedSet {
     pub fn empty(flavour: LogFlavour) -> Self {
         match flavour {
@@ -194,6 +200,28 @@ impl ExecutedSet {
         }
     }
 
+    /// Of each server (MariaDB: of each domain) the last transaction.
+    pub fn last_of_each(&self) -> Vec<Gtid> {
+        match self {
+            Self::Mysql(set) => {
+                let gtid = |(uuid, tag, number): ([u8; 16], &str, u64)| Gtid::Mysql {
+                    uuid,
+                    tag: tag.to_owned(),
+                    number,
+                };
+                set.last_of_each().map(gtid).collect()
+            }
+            Self::MariaDb(position) => {
+                let gtid = |(domain, last): (&u32, &Last)| Gtid::MariaDb {
+                    domain: *domain,
+                    server: last.server,
+                    sequence: last.sequence,
+                };
+                position.domains.iter().map(gtid).collect()
+            }
+        }
+    }
+
     pub fn flavour(&self) -> LogFlavour {
         match self {
             Self::Mysql(_) => LogFlavour::Mysql,
@@ -273,6 +301,8 @@ mod tests {
         a.union(&set("3-1-1")).unwrap();
         a.add(&"0-7-11".parse().unwrap()).unwrap();
         assert_eq!(a.to_string(), "0-7-11,3-1-1");
+        let last = ["0-7-11", "3-1-1"].map(|gtid| gtid.parse::<Gtid>().unwrap());
+        assert_eq!(a.last_of_each(), last);
     }
 
     #[test]
@@ -287,6 +317,8 @@ mod tests {
         assert!(!a.contains_gtid(&format!("{A}:5").parse().unwrap()));
         a.minus(&set(&format!("{A}:2")));
         assert_eq!(a.to_string(), format!("{A}:1:3-4:x:1"));
+        let last = ["4", "x:1"].map(|number| format!("{A}:{number}").parse::<Gtid>().unwrap());
+        assert_eq!(a.last_of_each(), last);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::error::{ErrorKind, ProtectError, Result};
 use crate::settings::Engine;
 use crate::stop::Stop;
 use crate::timeline::read::starts;
-use crate::timeline::{CLOCK_SKEW, timestamp, ways};
+use crate::timeline::{CLOCK_SKEW, Micros, micros, timestamp, ways};
 
 /// The same places, with the rows among `left_out` as what is begun with.
 fn places_of<'a>(left_out: &[BackupSummary], places: Vec<Place<'a>>) -> Vec<Place<'a>> {
@@ -60,6 +60,24 @@ pub(super) fn warn(context: &Context, backups: &[BackupSummary], left_out: &[Bac
         );
         context.warn(message, Some(hint(&places).to_owned()));
     }
+}
+
+/// Says that a newer backup is passed over, which is not of files: the log leads on from these, and not as far.
+pub(super) fn warn_of_newer(context: &Context, left_out: &[BackupSummary], until: Micros) {
+    let good = left_out.iter().filter(|backup| backup.state == BackupState::Good);
+    let newest = good
+        .filter_map(|backup| Some((micros(backup.snapshot_at?), backup)))
+        .max_by_key(|(at, _)| *at);
+    let Some((at, newest)) = newest.filter(|(at, _)| *at > until) else {
+        return;
+    };
+    let message = format!(
+        "backup {} of {} is newer, and passed over: it is not of files, and from those there are the log leads to {} only",
+        newest.id,
+        timestamp(at),
+        timestamp(until)
+    );
+    context.warn(message, Some(format!("load it alone with --backup {}", newest.id)));
 }
 
 /// The error, if it is for this that a stop cannot be had: rows would lead there, or there is nothing else.

@@ -1,5 +1,7 @@
 //! A real server's log, captured as a recorder does it, and backups at known transactions: what is chosen for which stop.
 
+mod lives;
+
 use std::sync::{Arc, Mutex};
 
 use ballast_base::{Cancel, Secret, SystemClock};
@@ -237,7 +239,13 @@ impl Site {
         backup: Option<&str>,
         usable: &(dyn Fn(&BackupSummary) -> bool + Sync),
     ) -> Result<Option<Chosen>> {
-        let request = RestoreRequest {
+        let request = Self::request(stop, backup);
+        let backups = list(&self.context, &self.vault, Some("orders")).await?;
+        plan_log(&self.context, &self.vault, &request, &backups, usable).await
+    }
+
+    fn request(stop: Option<Stop>, backup: Option<&str>) -> RestoreRequest {
+        RestoreRequest {
             source: "orders".to_owned(),
             target: RestoreTarget::DataDir("unused".into()),
             target_password: None,
@@ -257,9 +265,7 @@ impl Site {
             only: Vec::new(),
             rename: Vec::new(),
             scratch: "unused".into(),
-        };
-        let backups = list(&self.context, &self.vault, Some("orders")).await?;
-        plan_log(&self.context, &self.vault, &request, &backups, usable).await
+        }
     }
 
     async fn remove(&self, id: StreamId, place: &SegmentPlace) {
@@ -423,6 +429,21 @@ async fn rows_stay_where_they_are(log: &Log, set: impl Fn(u64) -> ExecutedSet) {
     site.back_up_as("logical", log.at(33), &set(33)).await;
     assert!(site.plan_with(None, None, &files).await.unwrap().is_none());
     assert_eq!(warnings(), []);
+    // A newer one of rows than what files and log lead to is not passed over in silence.
+    let site_of_files = Site::new().await;
+    log.capture(site_of_files.repository(), (0, end), log.at(1), None).await;
+    site_of_files.back_up(log.at(5) + TICK, &set(5)).await;
+    let later = log.at(33) + SignedDuration::from_secs(1);
+    let newer = site_of_files.back_up_as("logical", later, &set(33)).await;
+    let chosen = site_of_files.plan_with(None, None, &files).await.unwrap().unwrap();
+    assert_eq!(chosen.replay.unwrap().transactions, 28);
+    let said = std::mem::take(&mut *site_of_files.heard.0.lock().unwrap());
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].0.contains(&newer) && said[0].0.contains("passed over"),
+        "{said:?}"
+    );
+    assert_eq!(said[0].1, format!("load it alone with --backup {newer}"));
     // Of files beside them, the moments that only these lead to are had, and the others are refused for what they are.
     site.back_up(log.at(25) + TICK, &set(25)).await;
     let stop = |at: Timestamp| Some(Stop::At(at));

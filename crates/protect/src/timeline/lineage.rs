@@ -65,6 +65,21 @@ pub(super) fn lineages(streams: &[Stream]) -> Vec<Lineage> {
     found
 }
 
+/// Streams in which a number means one transaction, in the order they began. After each of them but the last the server began to number
+/// anew; another server that takes over goes on with the numbers there are.
+pub(crate) fn lives(streams: &[Stream]) -> Vec<std::ops::Range<usize>> {
+    let anew = |number: &usize| {
+        let stream = streams.get(*number);
+        stream.is_some_and(|stream| stream.new_lineage && !stream.other_server)
+    };
+    let (mut found, mut first) = (Vec::new(), 0);
+    for end in (1..streams.len()).filter(anew).chain([streams.len()]) {
+        found.push(first..end);
+        first = end;
+    }
+    found
+}
+
 fn known(streams: &[Stream]) -> Option<Micros> {
     let runs = streams.iter().flat_map(|stream| &stream.runs);
     runs.filter_map(|run| run.known_until).max()
@@ -145,6 +160,7 @@ mod tests {
             id: StreamId::new_random(),
             started_at,
             new_lineage,
+            shortened: false,
             other_server: false,
             cause: None,
             runs: vec![run],

@@ -140,6 +140,7 @@ async fn stream(
             "failover" => facts.flavour == LogFlavour::MariaDb,
             _ => false,
         }),
+        shortened: facts.after.as_ref().is_some_and(|after| after.cause == "shortened"),
         other_server: facts.after.as_ref().is_some_and(|after| after.cause == "failover"),
         cause: facts.after.as_ref().map(words),
         runs: Vec::new(),
