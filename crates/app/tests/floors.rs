@@ -21,8 +21,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
 const TESTKIT_USERS: &[&str] = &["storage", "mysql", "redis", "protect", "app"];
 /// The seams.
 const SEAMS: &[&str] = &["Storage", "Source", "Target", "Clock", "Observer"];
-/// Public traits that are no seams: a bound that sorts errors.
-const BOUNDS: &[&str] = &["Retryable"];
+/// Public traits that are no seams: a bound that sorts errors, a name for two bounds at once.
+const BOUNDS: &[&str] = &["Retryable", "Transport"];
 /// A file longer than this holds more than one idea.
 const LINES_MAX: usize = 800;
 

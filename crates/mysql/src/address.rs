@@ -6,33 +6,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use ballast_base::Secret;
+use ballast_base::{Secret, TlsMode, Transport};
 
 use crate::MysqlError;
 
 const DEFAULT_PORT: u16 = 3306;
 const EXAMPLE: &str = "an address looks like mysql://user@host:3306?tls=verify&ca=/path/ca.pem or mysql://user@localhost?socket=/run/mysqld/mysqld.sock";
-
-/// How the connection is protected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsMode {
-    /// In the clear. The default for a Unix socket and for this machine.
-    Off,
-    /// Encrypted. With a CA the certificate's chain must lead to it; the name is not compared. The default elsewhere.
-    Required,
-    /// Encrypted, with the chain (to the CA given, or to one the machine trusts) and the name checked.
-    Verify,
-}
-
-impl TlsMode {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Required => "required",
-            Self::Verify => "verify",
-        }
-    }
-}
 
 /// One server and one account on it.
 #[derive(Debug, Clone)]
@@ -67,6 +46,20 @@ impl ServerAddress {
     pub fn with_password(mut self, password: Secret) -> Self {
         self.password = Some(password);
         self
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Box<dyn Transport>, MysqlError> {
+        let connected = ballast_base::connect(&self.host, self.port, self.socket.as_deref()).await;
+        connected.map_err(|source| MysqlError::Unreachable {
+            address: self.place(),
+            source,
+        })
+    }
+
+    /// The caller limits how long it may take.
+    pub(crate) async fn encrypt(&self, transport: Box<dyn Transport>) -> Result<Box<dyn Transport>, MysqlError> {
+        let encrypted = ballast_base::encrypt(transport, &self.host, self.tls, self.ca.as_deref()).await;
+        encrypted.map_err(|error| MysqlError::tls(self, error))
     }
 
     /// Where it is, for messages.

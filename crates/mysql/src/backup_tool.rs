@@ -21,14 +21,14 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ballast_base::{Cancel, Task, spawn};
+use ballast_base::{Cancel, Scratch, Task, spawn};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use self::log::ToolLog;
 use crate::throwaway::clean_command;
-use crate::throwaway::scratch::{self, Scratch, tool_argument};
+use crate::throwaway::scratch::{self, tool_argument};
 use crate::{Flavour, MysqlError, ServerAddress, ServerVersion};
 
 /// A tool says its version within this time.
@@ -106,7 +106,7 @@ impl BackupTool {
         cancel: &Cancel,
     ) -> Result<ToolRun, MysqlError> {
         scratch::sweep(Path::new(SCRATCH), cancel).await?;
-        let folder = Scratch::create(Path::new(SCRATCH), None)?;
+        let folder = scratch::create(Path::new(SCRATCH), None)?;
         let is_mariadb = self.version.flavour == Flavour::MariaDb;
         let format = if is_mariadb { "mbstream" } else { "xbstream" };
         let mut command = clean_command(&self.path);

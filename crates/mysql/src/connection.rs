@@ -15,7 +15,6 @@ use crate::wire::handshake::{self, Greeting};
 use crate::wire::packet::{Channel, PAYLOAD_BYTES_MAX};
 use crate::wire::reader::Reader;
 use crate::wire::response::{self, Executed, Row, Rows};
-use crate::wire::{tls, transport};
 use crate::{MysqlError, ServerAddress, TlsMode};
 
 /// Greeting, TLS and login may take this long each.
@@ -63,7 +62,7 @@ impl Connection {
     }
 
     async fn greet(address: &ServerAddress, cancel: &Cancel, more: CapabilityFlags) -> Result<Self, MysqlError> {
-        let transport = cancel.race(transport::connect(address)).await??;
+        let transport = cancel.race(address.connect()).await??;
         let mut channel = Channel::new(transport, cancel.clone(), LOGIN_WAIT_MAX);
         let first = channel.receive("waiting for the server's greeting").await?;
         if first.first() == Some(&response::ERROR) {
@@ -84,7 +83,7 @@ impl Connection {
                 .await?;
             let (transport, sequence) = channel.into_transport()?;
             let transport = cancel
-                .race(tokio::time::timeout(LOGIN_WAIT_MAX, tls::encrypt(transport, address)))
+                .race(tokio::time::timeout(LOGIN_WAIT_MAX, address.encrypt(transport)))
                 .await?
                 .map_err(|_| MysqlError::Timeout {
                     doing: "starting TLS",

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ballast_base::{Cancelled, Retryable};
+use ballast_base::{Cancelled, Retryable, ScratchError, TlsError};
+
+use crate::ServerAddress;
 
 /// Errors of the server that another try of the same call may get past.
 const PASSING_SERVER_ERRORS: [u16; 8] = [
@@ -164,6 +166,19 @@ pub enum MysqlError {
 }
 
 impl MysqlError {
+    pub(crate) fn tls(address: &ServerAddress, error: TlsError) -> Self {
+        match error {
+            TlsError::Refused(detail) => Self::Tls {
+                address: address.place(),
+                detail,
+            },
+            TlsError::Lost(error) => Self::Gone {
+                doing: "starting TLS",
+                detail: error.to_string(),
+            },
+        }
+    }
+
     pub(crate) fn protocol(what: impl Into<String>) -> Self {
         Self::Protocol { what: what.into() }
     }
@@ -208,6 +223,16 @@ impl MysqlError {
                     .to_owned(),
             ),
             _ => None,
+        }
+    }
+}
+
+impl From<ScratchError> for MysqlError {
+    fn from(error: ScratchError) -> Self {
+        let (what, hint) = (error.to_string(), error.hint().to_owned());
+        match error {
+            ScratchError::File { step, path, source } => Self::File { step, path, source },
+            ScratchError::TooLong { .. } => Self::Unsupported { what, hint },
         }
     }
 }

@@ -31,9 +31,10 @@ mod value_digest;
 mod wire;
 mod xbstream;
 
-pub use address::{ServerAddress, TlsMode};
+pub use address::ServerAddress;
 pub use applier::{Applier, ApplierState, event_states, put_events_back};
 pub use backup_tool::{BackupTool, ToolRun};
+pub use ballast_base::TlsMode;
 pub use binlog::{
     EventHeader, ExecutedSet, FollowOptions, Followed, Gtid, LOG_MAGIC, LogFile, LogFlavour, LogFollower, LogHead,
     LogPlace, LogWalker, MariaDbPosition, Statement, StatementKind, StatementName, TableRows, TransactionHead,

@@ -28,10 +28,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use ballast_base::{Cancel, Clock as _, SystemClock};
+use ballast_base::{Cancel, Clock as _, Scratch, SystemClock};
 use tokio::process::{Child, Command};
 
-use self::scratch::Scratch;
 pub use self::scratch::processes_with;
 use crate::{Connection, Flavour, MysqlError, ServerAddress, ServerVersion};
 
@@ -153,7 +152,7 @@ impl ThrowawayServer {
     /// Starts it and waits until it answers, recovery included.
     pub async fn start(binary: &ServerBinary, options: ThrowawayOptions, cancel: &Cancel) -> Result<Self, MysqlError> {
         scratch::sweep(&options.scratch, cancel).await?;
-        let scratch = Scratch::create(&options.scratch, options.run_as.as_deref())?;
+        let scratch = scratch::create(&options.scratch, options.run_as.as_deref())?;
         let address = ServerAddress::local(scratch.socket(), "root");
         let child = clean_command(&binary.path)
             .args(arguments(binary, &options, &scratch)?)

@@ -8,5 +8,3 @@ pub(crate) mod handshake;
 pub(crate) mod packet;
 pub(crate) mod reader;
 pub(crate) mod response;
-pub(crate) mod tls;
-pub(crate) mod transport;

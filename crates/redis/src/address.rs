@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use ballast_base::Secret;
+use ballast_base::{Secret, TlsMode, Transport};
 
 use crate::RedisError;
 
@@ -14,27 +14,6 @@ const DEFAULT_PORT: u16 = 6379;
 /// Servers allow a few databases by default, and any number by their configuration; an index is a whole number below this.
 const DATABASES_MAX: u32 = 1 << 31;
 const EXAMPLE: &str = "an address looks like redis://host:6379?tls=verify&ca=/path/ca.pem, rediss://user@host or redis://localhost?socket=/run/redis/redis.sock";
-
-/// How the connection is protected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsMode {
-    /// In the clear. The default for a Unix socket and for this machine.
-    Off,
-    /// Encrypted. With a CA the certificate's chain must lead to it; the name is not compared. The default elsewhere.
-    Required,
-    /// Encrypted, with the chain (to the CA given, or to one the machine trusts) and the name checked. What `rediss://` means.
-    Verify,
-}
-
-impl TlsMode {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Required => "required",
-            Self::Verify => "verify",
-        }
-    }
-}
 
 /// One server and one account on it.
 #[derive(Debug, Clone)]
@@ -73,6 +52,20 @@ impl ServerAddress {
     pub fn with_password(mut self, password: Secret) -> Self {
         self.password = Some(password);
         self
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Box<dyn Transport>, RedisError> {
+        let connected = ballast_base::connect(&self.host, self.port, self.socket.as_deref()).await;
+        connected.map_err(|source| RedisError::Unreachable {
+            address: self.place(),
+            source,
+        })
+    }
+
+    /// The caller limits how long it may take.
+    pub(crate) async fn encrypt(&self, transport: Box<dyn Transport>) -> Result<Box<dyn Transport>, RedisError> {
+        let encrypted = ballast_base::encrypt(transport, &self.host, self.tls, self.ca.as_deref()).await;
+        encrypted.map_err(|error| RedisError::tls(self, error))
     }
 
     /// Where it is, for messages.

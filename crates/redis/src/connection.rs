@@ -10,7 +10,6 @@ use ballast_base::Cancel;
 
 use crate::wire::channel::{Channel, closed};
 use crate::wire::resp::{self, Reply, TEXT_BYTES_MAX};
-use crate::wire::{tls, transport};
 use crate::{RedisError, ServerAddress, TlsMode};
 
 /// A port that does not speak TLS often says nothing at all.
@@ -38,9 +37,9 @@ impl Connection {
     }
 
     async fn log_in(address: &ServerAddress, cancel: &Cancel) -> Result<Self, RedisError> {
-        let mut transport = cancel.race(transport::connect(address)).await??;
+        let mut transport = cancel.race(address.connect()).await??;
         if address.tls != TlsMode::Off && address.socket.is_none() {
-            let encrypt = tokio::time::timeout(TLS_WAIT_MAX, tls::encrypt(transport, address));
+            let encrypt = tokio::time::timeout(TLS_WAIT_MAX, address.encrypt(transport));
             transport = cancel.race(encrypt).await?.map_err(|_| RedisError::Tls {
                 address: address.place(),
                 detail: format!("no answer to the handshake within {} s", TLS_WAIT_MAX.as_secs()),

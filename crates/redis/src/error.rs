@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ballast_base::{Cancelled, Retryable};
+use ballast_base::{Cancelled, Retryable, ScratchError, TlsError};
+
+use crate::ServerAddress;
 
 /// Answers by which the server says that it cannot now: loading its data, a script that runs on, a replica that waits for its
 /// own primary.
@@ -107,6 +109,19 @@ pub enum RedisError {
 }
 
 impl RedisError {
+    pub(crate) fn tls(address: &ServerAddress, error: TlsError) -> Self {
+        match error {
+            TlsError::Refused(detail) => Self::Tls {
+                address: address.place(),
+                detail,
+            },
+            TlsError::Lost(error) => Self::Gone {
+                doing: "starting TLS",
+                detail: error.to_string(),
+            },
+        }
+    }
+
     pub(crate) fn protocol(what: impl Into<String>) -> Self {
         Self::Protocol { what: what.into() }
     }
@@ -132,6 +147,16 @@ impl RedisError {
                     .to_owned(),
             ),
             _ => None,
+        }
+    }
+}
+
+impl From<ScratchError> for RedisError {
+    fn from(error: ScratchError) -> Self {
+        let (what, hint) = (error.to_string(), error.hint().to_owned());
+        match error {
+            ScratchError::File { step, path, source } => Self::File { step, path, source },
+            ScratchError::TooLong { .. } => Self::Unsupported { what, hint },
         }
     }
 }

@@ -16,8 +16,9 @@ mod server;
 mod throwaway;
 mod wire;
 
-pub use address::{ServerAddress, TlsMode};
+pub use address::ServerAddress;
 pub use aof::{DataForm, DataWriter};
+pub use ballast_base::TlsMode;
 pub use command::{Border, CommandScanner, StreamCommand, select_command};
 pub use connection::Connection;
 pub use error::RedisError;

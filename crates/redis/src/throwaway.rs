@@ -11,16 +11,14 @@
 //!
 //! Dropped, the server is killed and its folder removed; what a killed process of ours could not take away, the next start does.
 
-mod scratch;
-
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use ballast_base::{Cancel, Clock as _, SystemClock};
+use ballast_base::{Cancel, Clock as _, Scratch, SystemClock, processes_where, socket_in, sweep};
+use rustix::process::Pid;
 use tokio::process::{Child, Command};
 
-use self::scratch::Scratch;
 use crate::aof::DataForm;
 use crate::server::{Flavour, Info, ServerVersion};
 use crate::{Connection, RedisError, ServerAddress};
@@ -29,6 +27,7 @@ use crate::{Connection, RedisError, ServerAddress};
 const VERSION_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How often a starting server is asked whether it is ready.
 const READY_EVERY: Duration = Duration::from_millis(20);
+const SCRATCH_PREFIX: &str = "ballast-redis-";
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A server program and what it says it is.
@@ -129,8 +128,8 @@ pub struct ThrowawayServer {
 impl ThrowawayServer {
     /// Starts it and waits until it has loaded everything.
     pub async fn start(binary: &ServerBinary, options: ThrowawayOptions, cancel: &Cancel) -> Result<Self, RedisError> {
-        scratch::sweep(&options.scratch, cancel).await?;
-        let scratch = Scratch::create(&options.scratch)?;
+        sweep(&options.scratch, SCRATCH_PREFIX, servers_of, cancel).await?;
+        let scratch = Scratch::create(&options.scratch, SCRATCH_PREFIX)?;
         let address = ServerAddress::local(scratch.socket());
         let child = clean_command(&binary.path)
             .args(arguments(&binary.version, &options, &scratch)?)
@@ -227,6 +226,16 @@ impl ThrowawayServer {
             log: self.scratch.log_tail(),
         }
     }
+}
+
+/// Servers that were started with the socket in this folder.
+fn servers_of(folder: &Path) -> Vec<Pid> {
+    let socket = socket_in(folder);
+    processes_where(|command| {
+        // A server may write its socket behind its name, in one word.
+        let mut words = command.split(|byte| byte.is_ascii_whitespace() || *byte == 0);
+        words.any(|word| word.strip_prefix(b"unixsocket:").unwrap_or(word) == socket.as_os_str().as_encoded_bytes())
+    })
 }
 
 /// Nothing of our environment goes in: it may hold secrets.

@@ -2,5 +2,3 @@
 
 pub(crate) mod channel;
 pub(crate) mod resp;
-pub(crate) mod tls;
-pub(crate) mod transport;

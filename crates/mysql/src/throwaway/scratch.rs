@@ -1,189 +1,37 @@
-//! The folder a private server, or a backup tool, has for itself: its socket, its log, its temporary files.
-//!
-//! Its owner holds a lock on a file in it, and the lock dies with the owner. One that was killed leaves the folder behind, and often
-//! its server or tool; the next one that makes such a folder takes both away. It knows them by the lock that nobody holds; a folder
-//! without that file is not ours to judge.
+//! The folder a private server or a backup tool has for itself, and how what was left behind in one is known.
 
-use std::ffi::OsStr;
-use std::fs::{DirBuilder, File};
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use ballast_base::{Cancel, Cancelled, Clock as _, SystemClock, random_hex};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
-use rustix::io::Errno;
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use ballast_base::{Cancel, Scratch, processes_where, socket_in};
+use rustix::process::Pid;
 
 use crate::MysqlError;
 
 const PREFIX: &str = "ballast-";
-/// Hex digits behind it.
-const NAME_DIGITS: usize = 12;
-const SOCKET: &str = "s";
-const LOG_NAME: &str = "log";
-const OWNER: &str = "owner";
-/// How much of the end of its log an error shows.
-const LOG_TAIL_BYTES: u64 = 4096;
-const LOG_TAIL_LINES: usize = 20;
-/// The operating system's limit on the path of a socket is 108 bytes with its end.
-const SOCKET_BYTES_MAX: usize = 107;
-/// How often a folder is made anew because it was swept away before it was locked.
-const TRIES_MAX: u32 = 4;
-/// A killed server is gone within this time.
-const END_WAIT_MAX: Duration = Duration::from_secs(10);
-const END_LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// The server's own folder. Dropped, it is removed.
-#[derive(Debug)]
-pub(crate) struct Scratch {
-    pub(crate) path: PathBuf,
-    /// Held while the owner lives.
-    _lock: File,
-}
-
-impl Scratch {
-    pub(crate) fn create(parent: &Path, owner: Option<&str>) -> Result<Self, MysqlError> {
-        let file_error = |step, path: &Path, source| MysqlError::File {
-            step,
-            path: path.to_owned(),
+/// Makes one that belongs to the account `owner`.
+pub(crate) fn create(parent: &Path, owner: Option<&str>) -> Result<Scratch, MysqlError> {
+    let scratch = Scratch::create(parent, PREFIX)?;
+    if let Some(name) = owner {
+        let (user, group) = find_account(name)?;
+        let given = std::os::unix::fs::chown(&scratch.path, Some(user), Some(group));
+        given.map_err(|source| MysqlError::File {
+            step: "give away folder",
+            path: scratch.path.clone(),
             source,
-        };
-        for _ in 0..TRIES_MAX {
-            let path = parent.join(format!("{PREFIX}{}", random_hex(NAME_DIGITS / 2)));
-            // A name that is there already is an error: the folder must be ours alone.
-            DirBuilder::new()
-                .mode(0o700)
-                .create(&path)
-                .map_err(|error| file_error("create folder", &path, error))?;
-            let Some(lock) = lock_living(&path).map_err(|error| file_error("lock folder", &path, error))? else {
-                // A sweeper came between the two calls and took it for one without an owner.
-                continue;
-            };
-            let scratch = Self { path, _lock: lock };
-            let path = &scratch.path;
-            if path.as_os_str().len() + "/s".len() > SOCKET_BYTES_MAX {
-                return Err(MysqlError::Unsupported {
-                    what: format!("folder \"{}\" is too long for a socket", parent.display()),
-                    hint: "choose a shorter scratch folder, such as /tmp".to_owned(),
-                });
-            }
-            if let Some(name) = owner {
-                let (user, group) = find_account(name)?;
-                std::os::unix::fs::chown(path, Some(user), Some(group))
-                    .map_err(|error| file_error("give away folder", path, error))?;
-            }
-            return Ok(scratch);
-        }
-        Err(file_error(
-            "create folder",
-            parent,
-            std::io::Error::other("new folders keep being swept away"),
-        ))
+        })?;
     }
-
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.path.join(SOCKET)
-    }
-
-    pub(crate) fn create_log(&self) -> Result<File, MysqlError> {
-        let path = self.path.join(LOG_NAME);
-        let created = File::options().create_new(true).append(true).mode(0o600).open(&path);
-        created.map_err(|source| MysqlError::File {
-            step: "create file",
-            path,
-            source,
-        })
-    }
-
-    pub(crate) fn log_tail(&self) -> String {
-        let read = || {
-            let mut file = File::open(self.path.join(LOG_NAME)).ok()?;
-            let length = file.metadata().ok()?.len();
-            file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES))).ok()?;
-            let mut bytes = Vec::new();
-            file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes).ok()?;
-            Some(String::from_utf8_lossy(&bytes).into_owned())
-        };
-        let text = read().unwrap_or_else(|| "(no log was written)".to_owned());
-        let lines: Vec<&str> = text.lines().collect();
-        lines
-            .get(lines.len().saturating_sub(LOG_TAIL_LINES)..)
-            .unwrap_or_default()
-            .join("\n")
-    }
+    Ok(scratch)
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Nothing of worth is in it, and there is nobody to tell.
-        drop(std::fs::remove_dir_all(&self.path));
-    }
-}
-
-/// Makes and locks the file that says a folder is owned; `None` if a sweeper came between the two.
-fn lock_living(folder: &Path) -> std::io::Result<Option<File>> {
-    let path = folder.join(OWNER);
-    let file = File::options().create_new(true).write(true).mode(0o600).open(path)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        // Where there are no locks a sweeper gets none either and removes nothing.
-        Ok(()) | Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => {}
-        Err(Errno::WOULDBLOCK) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    }
-    Ok((file.metadata()?.nlink() > 0).then_some(file))
-}
-
-/// Takes away what dead owners of this user left in `parent`: their servers, which nobody else would end, and their folders.
-/// What cannot be taken away stays: it is in nobody's way.
-pub(crate) async fn sweep(parent: &Path, cancel: &Cancel) -> Result<(), Cancelled> {
-    let Ok(entries) = std::fs::read_dir(parent) else {
-        return Ok(());
-    };
-    for entry in entries.flatten() {
-        if !is_ours(&entry.file_name()) {
-            continue;
-        }
-        let path = entry.path();
-        let Some(lock) = lock_dead(&path) else { continue };
-        let clock = SystemClock::new();
-        let give_up_at = clock.elapsed() + END_WAIT_MAX;
-        let mut running = servers_of(&path);
-        for pid in &running {
-            // One that ended meanwhile is what was wanted.
-            _ = kill_process(*pid, Signal::KILL);
-        }
-        while !running.is_empty() && clock.elapsed() < give_up_at {
-            cancel.race(clock.sleep(END_LOOK_EVERY)).await?;
-            running = servers_of(&path);
-        }
-        if running.is_empty() {
-            drop(std::fs::remove_dir_all(&path));
-        }
-        drop(lock);
-    }
-    Ok(())
-}
-
-fn is_ours(name: &OsStr) -> bool {
-    let digits = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-    digits.is_some_and(|digits| digits.len() == NAME_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
-}
-
-/// The lock of a folder that a process of this user owned and owns no more; held until it is removed.
-fn lock_dead(folder: &Path) -> Option<File> {
-    folder.symlink_metadata().ok().filter(std::fs::Metadata::is_dir)?;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(folder.join(OWNER), flags, Mode::empty()).ok()?);
-    let facts = file.metadata().ok()?;
-    let ours = facts.is_file() && facts.uid() == geteuid().as_raw();
-    (ours && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()).then_some(file)
+/// Takes away what those left that were killed.
+pub(crate) async fn sweep(parent: &Path, cancel: &Cancel) -> Result<(), MysqlError> {
+    Ok(ballast_base::sweep(parent, PREFIX, servers_of, cancel).await?)
 }
 
 /// Servers that were started with the socket in this folder, and tools that were started with the folder as their target.
 fn servers_of(folder: &Path) -> Vec<Pid> {
-    let mut found = processes_with(&format!("--socket={}", folder.join(SOCKET).display()));
+    let mut found = processes_with(&format!("--socket={}", socket_in(folder).display()));
     found.extend(processes_with(&tool_argument(folder)));
     found
 }
@@ -195,19 +43,7 @@ pub(crate) fn tool_argument(folder: &Path) -> String {
 
 /// Processes that have exactly this among their arguments.
 pub fn processes_with(argument: &str) -> Vec<Pid> {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| {
-            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
-            // Empty for a process that has ended and is not waited for.
-            let command = std::fs::read(entry.path().join("cmdline")).ok()?;
-            let named = command.split(|byte| *byte == 0).any(|part| part == argument.as_bytes());
-            named.then_some(pid)
-        })
-        .collect()
+    processes_where(|command| command.split(|byte| *byte == 0).any(|part| part == argument.as_bytes()))
 }
 
 /// The numbers of a system account.
@@ -230,37 +66,4 @@ fn find_account(name: &str) -> Result<(u32, u32), MysqlError> {
             what: format!("there is no system account \"{name}\""),
             hint: "name the account that the server is to run as, often mysql".to_owned(),
         })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn what_the_dead_left_goes_and_what_the_living_use_stays() {
-        let parent = tempfile::tempdir().unwrap();
-        let alive = Scratch::create(parent.path(), None).unwrap();
-        alive.create_log().unwrap();
-        let dead = parent.path().join("ballast-0123456789ab");
-        std::fs::create_dir(&dead).unwrap();
-        File::create(dead.join(LOG_NAME)).unwrap();
-        File::create(dead.join(OWNER)).unwrap();
-        let other = ["ballast-other", "ballast-0123456789abcd", "bench-0123456789ab"];
-        let outside = parent.path().join("kept");
-        for folder in other.map(|name| parent.path().join(name)).iter().chain([&outside]) {
-            std::fs::create_dir(folder).unwrap();
-            File::create(folder.join(OWNER)).unwrap();
-        }
-        let unowned = parent.path().join("ballast-aaaaaaaaaaaa");
-        std::fs::create_dir(&unowned).unwrap();
-        std::os::unix::fs::symlink(&outside, parent.path().join("ballast-f09876543210")).unwrap();
-
-        sweep(parent.path(), &Cancel::new()).await.unwrap();
-        assert!(!dead.exists());
-        assert!(alive.path.join(LOG_NAME).exists() && outside.join(OWNER).exists() && unowned.exists());
-        assert!(other.iter().all(|name| parent.path().join(name).exists()));
-        let path = alive.path.clone();
-        drop(alive);
-        assert!(!path.exists());
-    }
 }

@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use ballast_base::Cancel;
+use ballast_base::{Cancel, Transport};
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::response::{ERROR, decode_error};
 use crate::MysqlError;
@@ -26,9 +26,6 @@ const RUN_SPACE_BYTES: usize = 64 * 1024;
 const DATA_PACKET_BYTES: usize = 128 * 1024;
 /// Sending waits this long for the other side to take it.
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(60);
-
-pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Transport for T {}
 
 pub(crate) struct Channel {
     transport: Box<dyn Transport>,

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use ballast_base::Cancel;
+use ballast_base::{Cancel, Transport};
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::RedisError;
 
@@ -17,9 +17,6 @@ const READ_BYTES: usize = 256 * 1024;
 const READ_BYTES_MIN: usize = 16 * 1024;
 /// Sending waits this long for the other side to take it.
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(60);
-
-pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Transport for T {}
 
 pub(crate) struct Channel {
     transport: Box<dyn Transport>,

@@ -1,27 +1,28 @@
-//! Getting to the server: TCP or a Unix socket.
+//! Getting to a server: TCP or a Unix socket, and TLS on top.
 
+mod tls;
+
+use std::path::Path;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 
-use super::channel::Transport;
-use crate::{RedisError, ServerAddress};
+pub use self::tls::{TlsError, TlsMode, encrypt};
 
 /// Connecting to one address of the host may take this long.
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
 
-pub(crate) async fn connect(address: &ServerAddress) -> Result<Box<dyn Transport>, RedisError> {
-    let unreachable = |source| RedisError::Unreachable {
-        address: address.place(),
-        source,
-    };
-    if let Some(path) = &address.socket {
-        let stream = in_time(UnixStream::connect(path)).await.map_err(unreachable)?;
-        return Ok(Box::new(stream));
+/// Bytes to and from a server, however they travel.
+pub trait Transport: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Transport for T {}
+
+/// Connects to the socket where one is named, else to the first address of the host that answers.
+pub async fn connect(host: &str, port: u16, socket: Option<&Path>) -> std::io::Result<Box<dyn Transport>> {
+    if let Some(path) = socket {
+        return Ok(Box::new(in_time(UnixStream::connect(path)).await?));
     }
-    let found = in_time(lookup_host((address.host.as_str(), address.port)))
-        .await
-        .map_err(unreachable)?;
+    let found = in_time(lookup_host((host, port))).await?;
     let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
     for target in found {
         match in_time(connect_tcp(target)).await {
@@ -29,7 +30,7 @@ pub(crate) async fn connect(address: &ServerAddress) -> Result<Box<dyn Transport
             Err(error) => last = error,
         }
     }
-    Err(unreachable(last))
+    Err(last)
 }
 
 async fn connect_tcp(target: std::net::SocketAddr) -> std::io::Result<TcpStream> {

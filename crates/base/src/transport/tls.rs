@@ -1,4 +1,4 @@
-//! TLS from the first byte on.
+//! TLS on a connection, from its first byte or from where both sides agreed on it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,40 +11,64 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
-use super::channel::Transport;
-use crate::{RedisError, ServerAddress, TlsMode};
+use super::Transport;
 
-/// Encrypts `transport`. The caller limits how long it may take.
-pub(crate) async fn encrypt(
+/// How a connection is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsMode {
+    /// In the clear. The default for a Unix socket and for this machine.
+    Off,
+    /// Encrypted. With a CA the certificate's chain must lead to it; the name is not compared. The default elsewhere.
+    Required,
+    /// Encrypted, with the chain (to the CA given, or to one the machine trusts) and the name checked.
+    Verify,
+}
+
+impl TlsMode {
+    /// As a URL has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Required => "required",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+/// Why there is no encrypted connection.
+#[derive(Debug)]
+pub enum TlsError {
+    /// It is not to be had this way.
+    Refused(String),
+    /// The connection ended meanwhile.
+    Lost(std::io::Error),
+}
+
+/// Encrypts `transport`, trusting the authorities in `ca` or those of the machine. The caller limits how long it may take.
+pub async fn encrypt(
     transport: Box<dyn Transport>,
-    address: &ServerAddress,
-) -> Result<Box<dyn Transport>, RedisError> {
-    let failed = |detail: String| RedisError::Tls {
-        address: address.place(),
-        detail,
-    };
-    let name = ServerName::try_from(address.host.clone())
-        .map_err(|_| failed(format!("\"{}\" is no name a certificate can be for", address.host)))?;
-    let config = config(address).map_err(failed)?;
-    let stream = TlsConnector::from(Arc::new(config))
-        .connect(name, transport)
-        .await
-        .map_err(
-            |error| match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(tls) => failed(tls.to_string()),
-                None => RedisError::Gone {
-                    doing: "starting TLS",
-                    detail: error.to_string(),
-                },
-            },
-        )?;
+    host: &str,
+    mode: TlsMode,
+    ca: Option<&Path>,
+) -> Result<Box<dyn Transport>, TlsError> {
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| TlsError::Refused(format!("\"{host}\" is no name a certificate can be for")))?;
+    let config = config(mode, ca).map_err(TlsError::Refused)?;
+    let encrypted = TlsConnector::from(Arc::new(config)).connect(name, transport).await;
+    let stream = encrypted.map_err(|error| {
+        let refused = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match refused {
+            Some(refused) => TlsError::Refused(refused.to_string()),
+            None => TlsError::Lost(error),
+        }
+    })?;
     Ok(Box::new(stream))
 }
 
-fn config(address: &ServerAddress) -> Result<ClientConfig, String> {
+fn config(mode: TlsMode, ca: Option<&Path>) -> Result<ClientConfig, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = match (address.tls, &address.ca) {
-        (TlsMode::Verify, ca) => chain_verifier(ca.as_deref(), &provider)?,
+    let verifier: Arc<dyn ServerCertVerifier> = match (mode, ca) {
+        (TlsMode::Verify, ca) => chain_verifier(ca, &provider)?,
         (_, Some(ca)) => Arc::new(Lenient {
             provider: Arc::clone(&provider),
             chain: Some(chain_verifier(Some(ca), &provider)?),

@@ -1,7 +1,7 @@
-//! The folder a private server has for itself: its socket and its log.
+//! The folder a private server, or a tool, has for itself: its socket, its log, its temporary files.
 //!
 //! Its owner holds a lock on a file in it, and the lock dies with the owner. One that was killed leaves the folder behind, and often
-//! its server; the next one that makes such a folder takes both away. It knows them by the lock that nobody holds; a folder
+//! its server or tool; the next one that makes such a folder takes both away. It knows them by the lock that nobody holds; a folder
 //! without that file is not ours to judge.
 
 use std::ffi::OsStr;
@@ -11,15 +11,13 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ballast_base::{Cancel, Cancelled, Clock as _, SystemClock, random_hex};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use crate::RedisError;
+use crate::{Cancel, Cancelled, Clock as _, SystemClock, random_hex};
 
-const PREFIX: &str = "ballast-redis-";
-/// Hex digits behind it.
+/// Hex digits behind the prefix of a folder's name.
 const NAME_DIGITS: usize = 12;
 const SOCKET: &str = "s";
 const LOG_NAME: &str = "log";
@@ -37,21 +35,43 @@ const END_LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The server's own folder. Dropped, it is removed.
 #[derive(Debug)]
-pub(crate) struct Scratch {
-    pub(crate) path: PathBuf,
+pub struct Scratch {
+    pub path: PathBuf,
     /// Held while the owner lives.
     _lock: File,
 }
 
+/// Why there is no such folder.
+#[derive(Debug, thiserror::Error)]
+pub enum ScratchError {
+    #[error("{step} \"{}\"", path.display())]
+    File {
+        step: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+
+    /// A socket in it could not be made.
+    #[error("folder \"{}\" is too long for a socket", parent.display())]
+    TooLong { parent: PathBuf },
+}
+
+impl ScratchError {
+    pub fn hint(&self) -> &'static str {
+        "choose a shorter scratch folder, such as /tmp"
+    }
+}
+
 impl Scratch {
-    pub(crate) fn create(parent: &Path) -> Result<Self, RedisError> {
-        let file_error = |step, path: &Path, source| RedisError::File {
+    /// Makes one in `parent`, with a name that begins with `prefix`.
+    pub fn create(parent: &Path, prefix: &str) -> Result<Self, ScratchError> {
+        let file_error = |step, path: &Path, source| ScratchError::File {
             step,
             path: path.to_owned(),
             source,
         };
         for _ in 0..TRIES_MAX {
-            let path = parent.join(format!("{PREFIX}{}", random_hex(NAME_DIGITS / 2)));
+            let path = parent.join(format!("{prefix}{}", random_hex(NAME_DIGITS / 2)));
             // A name that is there already is an error: the folder must be ours alone.
             DirBuilder::new()
                 .mode(0o700)
@@ -62,11 +82,9 @@ impl Scratch {
                 continue;
             };
             let scratch = Self { path, _lock: lock };
-            let path = &scratch.path;
-            if path.as_os_str().len() + "/s".len() > SOCKET_BYTES_MAX {
-                return Err(RedisError::Unsupported {
-                    what: format!("folder \"{}\" is too long for a socket", parent.display()),
-                    hint: "choose a shorter scratch folder, such as /tmp".to_owned(),
+            if scratch.socket().as_os_str().len() > SOCKET_BYTES_MAX {
+                return Err(ScratchError::TooLong {
+                    parent: parent.to_owned(),
                 });
             }
             return Ok(scratch);
@@ -78,21 +96,22 @@ impl Scratch {
         ))
     }
 
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.path.join(SOCKET)
+    pub fn socket(&self) -> PathBuf {
+        socket_in(&self.path)
     }
 
-    pub(crate) fn create_log(&self) -> Result<File, RedisError> {
+    pub fn create_log(&self) -> Result<File, ScratchError> {
         let path = self.path.join(LOG_NAME);
         let created = File::options().create_new(true).append(true).mode(0o600).open(&path);
-        created.map_err(|source| RedisError::File {
+        created.map_err(|source| ScratchError::File {
             step: "create file",
             path,
             source,
         })
     }
 
-    pub(crate) fn log_tail(&self) -> String {
+    /// The end of the log.
+    pub fn log_tail(&self) -> String {
         let read = || {
             let mut file = File::open(self.path.join(LOG_NAME)).ok()?;
             let length = file.metadata().ok()?.len();
@@ -130,14 +149,24 @@ fn lock_living(folder: &Path) -> std::io::Result<Option<File>> {
     Ok((file.metadata()?.nlink() > 0).then_some(file))
 }
 
-/// Takes away what dead owners of this user left in `parent`: their servers, which nobody else would end, and their folders.
-/// What cannot be taken away stays: it is in nobody's way.
-pub(crate) async fn sweep(parent: &Path, cancel: &Cancel) -> Result<(), Cancelled> {
+/// Where the socket is in such a folder.
+pub fn socket_in(folder: &Path) -> PathBuf {
+    folder.join(SOCKET)
+}
+
+/// Takes away what dead owners of this user left in `parent`: their servers, which nobody else would end and which `servers_of` a
+/// folder finds, and their folders. What cannot be taken away stays: it is in nobody's way.
+pub async fn sweep(
+    parent: &Path,
+    prefix: &str,
+    servers_of: impl Fn(&Path) -> Vec<Pid> + Send,
+    cancel: &Cancel,
+) -> Result<(), Cancelled> {
     let Ok(entries) = std::fs::read_dir(parent) else {
         return Ok(());
     };
     for entry in entries.flatten() {
-        if !is_ours(&entry.file_name()) {
+        if !is_ours(&entry.file_name(), prefix) {
             continue;
         }
         let path = entry.path();
@@ -161,8 +190,8 @@ pub(crate) async fn sweep(parent: &Path, cancel: &Cancel) -> Result<(), Cancelle
     Ok(())
 }
 
-fn is_ours(name: &OsStr) -> bool {
-    let digits = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+fn is_ours(name: &OsStr, prefix: &str) -> bool {
+    let digits = name.to_str().and_then(|name| name.strip_prefix(prefix));
     digits.is_some_and(|digits| digits.len() == NAME_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
@@ -176,9 +205,8 @@ fn lock_dead(folder: &Path) -> Option<File> {
     (ours && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()).then_some(file)
 }
 
-/// Servers that were started with the socket in this folder.
-fn servers_of(folder: &Path) -> Vec<Pid> {
-    let socket = folder.join(SOCKET);
+/// Processes whose command line, its parts divided by zero bytes, is such a one.
+pub fn processes_where(is_such: impl Fn(&[u8]) -> bool) -> Vec<Pid> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -188,13 +216,7 @@ fn servers_of(folder: &Path) -> Vec<Pid> {
             let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
             // Empty for a process that has ended and is not waited for.
             let command = std::fs::read(entry.path().join("cmdline")).ok()?;
-            // A server may write its socket behind its name, in one word.
-            let named = command.split(|byte| byte.is_ascii_whitespace() || *byte == 0);
-            let named = named.map(|word| word.strip_prefix(b"unixsocket:").unwrap_or(word));
-            named
-                .into_iter()
-                .any(|word| word == socket.as_os_str().as_encoded_bytes())
-                .then_some(pid)
+            is_such(&command).then_some(pid)
         })
         .collect()
 }
@@ -206,23 +228,25 @@ mod tests {
     #[tokio::test]
     async fn what_the_dead_left_goes_and_what_the_living_use_stays() {
         let parent = tempfile::tempdir().unwrap();
-        let alive = Scratch::create(parent.path()).unwrap();
+        let alive = Scratch::create(parent.path(), "ballast-").unwrap();
         alive.create_log().unwrap();
-        let dead = parent.path().join("ballast-redis-0123456789ab");
+        let dead = parent.path().join("ballast-0123456789ab");
         std::fs::create_dir(&dead).unwrap();
         File::create(dead.join(LOG_NAME)).unwrap();
         File::create(dead.join(OWNER)).unwrap();
-        let other = ["ballast-other", "ballast-redis-0123456789abcd", "ballast-0123456789ab"];
+        let other = ["ballast-other", "ballast-0123456789abcd", "ballast-redis-0123456789ab"];
         let outside = parent.path().join("kept");
         for folder in other.map(|name| parent.path().join(name)).iter().chain([&outside]) {
             std::fs::create_dir(folder).unwrap();
             File::create(folder.join(OWNER)).unwrap();
         }
-        let unowned = parent.path().join("ballast-redis-aaaaaaaaaaaa");
+        let unowned = parent.path().join("ballast-aaaaaaaaaaaa");
         std::fs::create_dir(&unowned).unwrap();
-        std::os::unix::fs::symlink(&outside, parent.path().join("ballast-redis-f0987654321a")).unwrap();
+        std::os::unix::fs::symlink(&outside, parent.path().join("ballast-f0987654321a")).unwrap();
 
-        sweep(parent.path(), &Cancel::new()).await.unwrap();
+        sweep(parent.path(), "ballast-", |_| Vec::new(), &Cancel::new())
+            .await
+            .unwrap();
         assert!(!dead.exists());
         assert!(alive.path.join(LOG_NAME).exists() && outside.join(OWNER).exists() && unowned.exists());
         assert!(other.iter().all(|name| parent.path().join(name).exists()));
