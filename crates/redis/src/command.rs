@@ -88,8 +88,8 @@ impl StreamCommand<'_> {
     }
 }
 
-/// Knows where a stream stands.
-#[derive(Debug, Clone)]
+/// Knows where a stream stands. Kept and read back, it goes on in the middle of a command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CommandScanner {
     offset: u64,
     database: u32,
@@ -102,7 +102,7 @@ pub struct CommandScanner {
     word_count: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 enum State {
     /// In the line that says how many words come.
     Count,
@@ -403,6 +403,19 @@ mod tests {
                 (seen, scanner.border(), scanner.offset())
             };
             prop_assert_eq!(all(&sizes), all(&[bytes.len()]));
+        }
+
+        #[test]
+        fn what_is_kept_of_a_scanner_goes_on_the_same(cut in 0_usize..200) {
+            let bytes = stream(&COMMANDS);
+            let (before, after) = bytes.split_at(cut.min(bytes.len()));
+            let mut scanner = CommandScanner::new(7, 2);
+            scanner.feed(before, &mut |_| {}).unwrap();
+            let kept = serde_json::to_string(&scanner).unwrap();
+            let mut again: CommandScanner = serde_json::from_str(&kept).unwrap();
+            scanner.feed(after, &mut |_| {}).unwrap();
+            again.feed(after, &mut |_| {}).unwrap();
+            prop_assert_eq!(again, scanner);
         }
 
         #[test]

@@ -23,11 +23,11 @@ pub use command::{Border, CommandScanner, StreamCommand, select_command};
 pub use connection::Connection;
 pub use error::RedisError;
 pub use position::Position;
-pub use psync::{Attached, CommandLink, Snapshot, SnapshotForm, StreamPiece, SyncOptions};
+pub use psync::{Attached, CommandLink, RefusingListener, Snapshot, SnapshotForm, StreamPiece, SyncOptions};
 pub use rdb::{ContentDigest, DatabaseSummary, KeyFact, KeyKind, RdbFeed, RdbSummary, RdbVersion, WalkOptions, walk};
 pub use requirements::{
     ForkRoom, Requirement, Severity, fork_room, log_requirements, recorder_rights, snapshot_requirements,
 };
-pub use server::{Facts, Flavour, Info, ReplicaFact, ServerVersion};
+pub use server::{Continuation, Facts, Flavour, Info, ReplicaFact, ServerVersion};
 pub use throwaway::{ServerBinary, ThrowawayOptions, ThrowawayServer};
 pub use wire::resp::Reply;

@@ -15,8 +15,10 @@
 mod handshake;
 mod link;
 mod payload;
+mod refusal;
 mod snapshot;
 
 pub use handshake::SyncOptions;
 pub use link::{Attached, CommandLink, StreamPiece};
+pub use refusal::RefusingListener;
 pub use snapshot::{Snapshot, SnapshotForm};

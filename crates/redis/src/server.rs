@@ -111,6 +111,39 @@ impl Info {
         Position::new(self.text("master_replid")?, self.number("master_repl_offset")?)
     }
 
+    /// Whether the server goes on from `position` without sending all its data: the rule it uses itself. What it has of the stream
+    /// may change until it is asked.
+    pub fn continues(&self, position: &Position) -> bool {
+        self.continuation(position) == Continuation::Possible
+    }
+
+    /// The same, with what stands in the way.
+    pub fn continuation(&self, position: &Position) -> Continuation {
+        let Some(now) = self.position() else {
+            return Continuation::OtherHistory;
+        };
+        let wanted = position.offset + 1;
+        if now.history != position.history {
+            let was = self.text("master_replid2").map(str::to_ascii_lowercase);
+            if was.as_deref() != Some(&position.history) {
+                return Continuation::OtherHistory;
+            }
+            if self.number("second_repl_offset").is_none_or(|last| wanted > last) {
+                return Continuation::Ahead;
+            }
+        }
+        if position.offset > now.offset {
+            return Continuation::Ahead;
+        }
+        if !self.is_on("repl_backlog_active") {
+            return Continuation::Forgotten { first: None };
+        }
+        match self.number("repl_backlog_first_byte_offset") {
+            Some(first) if wanted < first => Continuation::Forgotten { first: Some(first) },
+            _ => Continuation::Possible,
+        }
+    }
+
     /// Keys and expiring keys of each database.
     pub fn databases(&self) -> BTreeMap<u32, (u64, u64)> {
         let entry = |(name, value): (&String, &String)| {
@@ -148,6 +181,20 @@ impl Info {
             .filter_map(|number| ReplicaFact::parse(self.text(&format!("slave{number}"))?))
             .collect()
     }
+}
+
+/// Whether a server's stream goes on from a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continuation {
+    Possible,
+    /// The server does not know that history: it was restarted without it, or is another one.
+    OtherHistory,
+    /// The server, or the one it was promoted from, never had the last bytes before that place, or lost them.
+    Ahead,
+    /// The history is the same; the server has its stream only from the byte `first` on, or none of it.
+    Forgotten {
+        first: Option<u64>,
+    },
 }
 
 /// A server that feeds more replicas than this has them listed up to here.
@@ -290,6 +337,21 @@ mod tests {
             (2, 0, "wait_bgsave")
         );
         assert!(!info.is_replica() && info.child_running().is_none());
+        let history = "2d8393841d1cf6f03c01a25420486b07125f7df5";
+        let at = |offset| Position::new(history, offset).unwrap();
+        assert_eq!(info.continuation(&at(297)), Continuation::Forgotten { first: None });
+        let backlog = format!("{INFO}repl_backlog_active:1\r\nrepl_backlog_first_byte_offset:101\r\n");
+        let info = Info::parse(&backlog);
+        assert!(info.continues(&at(297)) && info.continues(&at(100)));
+        assert_eq!(info.continuation(&at(99)), Continuation::Forgotten { first: Some(101) });
+        assert_eq!(info.continuation(&at(298)), Continuation::Ahead);
+        let before = "0123456789abcdef0123456789abcdef01234567";
+        let of_before = |offset| Position::new(before, offset).unwrap();
+        assert_eq!(info.continuation(&of_before(120)), Continuation::OtherHistory);
+        let promoted = format!("{backlog}master_replid2:{before}\r\nsecond_repl_offset:150\r\n");
+        let info = Info::parse(&promoted);
+        assert!(info.continues(&of_before(149)));
+        assert_eq!(info.continuation(&of_before(150)), Continuation::Ahead);
         let old = Info::parse("redis_version:6.0.16\r\nrdb_bgsave_in_progress:1\r\n");
         assert!(!old.version().unwrap().has_multi_part_log());
         assert_eq!(old.child_running(), Some("a snapshot is being saved"));

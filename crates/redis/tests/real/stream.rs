@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ballast_base::{Cancel, Clock as _, SystemClock};
 use ballast_redis::{
-    Attached, Border, CommandLink, CommandScanner, Connection, DataForm, DataWriter, Info, Position, Snapshot,
-    SyncOptions, WalkOptions,
+    Attached, Border, CommandLink, CommandScanner, Connection, DataForm, DataWriter, Info, Position, RefusingListener,
+    Snapshot, SyncOptions, WalkOptions,
 };
 use ballast_testkit::dataset::{CacheWriters, cache};
 use ballast_testkit::servers::RedisServer;
@@ -275,5 +275,60 @@ async fn the_server_counts_what_is_acknowledged() {
         assert_eq!(arrived, "1", "{flavour:?}");
         assert!(durable.is_none_or(|durable| durable == "0\n1"), "{flavour:?}");
         assert!(asked > 0, "GETACK was seen");
+    }
+}
+
+/// `FAILOVER` chooses the only replica there is, which is us: it is refused, and the server stays the primary it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_to_us_is_refused_and_the_source_goes_on() {
+    for flavour in FLAVOURS {
+        let server = start(flavour);
+        let listener = RefusingListener::start(&address(&server), &Cancel::new())
+            .await
+            .unwrap();
+        let listener = listener.expect("the server is spoken to by TCP");
+        let mut sync = options(&server).await;
+        sync.announced_port = Some(listener.port());
+        snapshot_of(&address(&server), &sync, WalkOptions::default()).await;
+        let mut link = attach(&server, &sync).await;
+        let history = link.history().to_owned();
+        server.command(&["SET", "a", "1"]);
+        let mut asked = false;
+        let clock = SystemClock::new();
+        let give_up_at = clock.elapsed() + Duration::from_secs(30);
+        // The connection ends when the server makes itself a replica.
+        loop {
+            assert!(clock.elapsed() < give_up_at, "{flavour:?}: no failover was tried");
+            let mut on_command = |_: &ballast_redis::StreamCommand<'_>| {};
+            let every = Duration::from_millis(20);
+            let outcome = tokio::select! {
+                piece = link.next(&mut on_command) => piece.map(|_| ()),
+                () = clock.sleep(every) => Ok(()),
+            };
+            let at = link.scanner().offset();
+            if outcome.is_err() || link.acknowledge(at, None).await.is_err() {
+                break;
+            }
+            if !asked && position(&server).await.offset == at {
+                asked = true;
+                assert_eq!(server.command(&["FAILOVER"]), "OK");
+            }
+        }
+        let mut written = String::new();
+        while written != "OK" {
+            assert!(clock.elapsed() < give_up_at, "{flavour:?}: {written}");
+            written = server.command(&["SET", "b", "2"]);
+            clock.sleep(Duration::from_millis(5)).await;
+        }
+        let scanner = link.into_scanner();
+        let attached = CommandLink::attach(&address(&server), &sync, &history, scanner, &Cancel::new()).await;
+        let Attached::Following(mut link) = attached.unwrap() else {
+            panic!("{flavour:?}: nothing is lost by a failover that did not come to be");
+        };
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"$1\r\nb\r\n$1\r\n2\r\n") {
+            let piece = link.next(&mut |_: &ballast_redis::StreamCommand<'_>| {}).await.unwrap();
+            seen.extend_from_slice(&piece.bytes);
+        }
     }
 }
