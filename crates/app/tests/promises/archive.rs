@@ -214,6 +214,8 @@ fn cuts_a_lost_repository_and_a_full_spool_lose_nothing() {
         ..S3Options::default()
     });
     let mut site = site(&source, &through, "seal_after = \"300ms\"").with_cloud(&cloud);
+    // One recorder all the time: a round is 6 s of cuts and 2 s without the repository.
+    site.program.limit(Duration::from_secs(240 + 10 * u64::from(rounds(1))));
     site.change("[spool]\n", "[spool]\nlimit = \"64MiB\"\n");
     let site = site.init();
     let running = record(&site, &source);
