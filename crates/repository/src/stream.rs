@@ -276,6 +276,8 @@ pub struct StreamReader {
     cancel: Cancel,
     ahead: VecDeque<(SegmentPlace, Task<Result<OpenedSegment>>)>,
     rest: std::vec::IntoIter<SegmentPlace>,
+    /// All there are, the superseded ones too, but those that were found damaged.
+    usable: Vec<SegmentPlace>,
     at: u64,
     /// The end of what was listed at the beginning.
     until: u64,
@@ -295,6 +297,7 @@ impl StreamReader {
             id: listing.id,
             cancel,
             ahead: VecDeque::new(),
+            usable: [listing.segments.as_slice(), &listing.superseded].concat(),
             rest: listing.segments.into_iter(),
             at: from,
             until,
@@ -323,16 +326,36 @@ impl StreamReader {
                 Err(RepositoryError::Missing { .. }) if self.looks < LOOKS_MAX => {
                     self.looks += 1;
                     self.ahead.clear();
-                    self.rest = self
-                        .repository
-                        .stream(self.id, &self.cancel)
-                        .await?
-                        .segments
-                        .into_iter();
+                    let listing = self.repository.stream(self.id, &self.cancel).await?;
+                    self.usable = [listing.segments.as_slice(), &listing.superseded].concat();
+                    self.rest = listing.segments.into_iter();
                 }
+                Err(
+                    error @ (RepositoryError::Damaged { .. } | RepositoryError::Storage(StorageError::Corrupt { .. })),
+                ) => self.do_without(place, error)?,
                 opened => return self.give(place, opened?).map(Some),
             }
         }
+    }
+
+    /// What a merged segment was made of may be there yet: it is read instead.
+    fn do_without(&mut self, damaged: SegmentPlace, error: RepositoryError) -> Result<()> {
+        self.usable.retain(|place| *place != damaged);
+        let (chosen, _) = choose(self.usable.clone());
+        let mut covered = self.at;
+        for place in chosen.iter().filter(|place| place.end > self.at) {
+            if place.start > covered || covered >= damaged.end {
+                break;
+            }
+            covered = place.end;
+        }
+        if covered < damaged.end {
+            return Err(error);
+        }
+        tracing::warn!(%error, "read in parts instead");
+        self.ahead.clear();
+        self.rest = chosen.into_iter();
+        Ok(())
     }
 
     fn fetch_ahead(&mut self) {

@@ -187,6 +187,21 @@ async fn nothing_is_removed_while_what_replaces_it_is_damaged() {
     *bad.last_mut().unwrap() ^= 1;
     store.put_new(&name, bad.into()).await.unwrap();
     repository.remove_segments(id, &places, &cancel).await.unwrap_err();
+    // What it was made of is read instead, as long as it is there.
+    for from in [0, 1, places[1].start, places[1].start + 7] {
+        let expected = &parts.concat()[usize::try_from(from).unwrap()..];
+        assert_eq!(
+            read_stream(&repository, id, from).await.unwrap(),
+            expected,
+            "from {from}"
+        );
+    }
+    let first = ballast_storage::ObjectName::new(&format!("logs/{id}/{}", places[0])).unwrap();
+    let held = store.get(&first).await.unwrap();
+    store.delete(&first).await.unwrap();
+    let lacking = read_stream(&repository, id, 0).await.unwrap_err();
+    assert!(matches!(lacking, RepositoryError::Damaged { .. }), "{lacking}");
+    store.put_new(&first, held).await.unwrap();
     // Storing it again replaces the damaged one.
     repository.put_segment(id, &merged, &cancel).await.unwrap();
     repository.remove_segments(id, &places, &cancel).await.unwrap();
