@@ -32,6 +32,8 @@ pub(crate) struct Start {
     pub(crate) at: Micros,
     /// What it holds at least, and at most: the same where its position is exact. `None`: nothing goes on from it.
     pub(crate) executed: Option<(ExecutedSet, ExecutedSet)>,
+    /// The file of the log and the offset in it that it stands at, if that is exact.
+    pub(crate) stands_at: Option<(String, u64)>,
 }
 
 /// A stretch of one stream without a hole.
@@ -49,6 +51,8 @@ pub(crate) struct Run {
     pub(crate) known_until: Option<Micros>,
     /// Transactions without a name are in it: no set tells them apart.
     pub(crate) anonymous: bool,
+    /// The file and the offset it ends at, between two transactions.
+    pub(crate) ends_at: Option<(String, u64)>,
 }
 
 /// One capture.
@@ -117,6 +121,7 @@ pub(crate) struct Way {
 
 /// Every way there is beside the backups alone. `skew` is how far the clocks of a server and of this machine may be apart.
 pub(crate) fn ways(starts: &[Start], streams: &[Stream], skew: Micros) -> Vec<Way> {
+    let streams = &with_what_backups_tell(starts, streams);
     let lineages = lineages(streams);
     let mut found = Vec::new();
     for (number, start) in starts.iter().enumerate() {
@@ -148,6 +153,24 @@ pub(crate) fn ways(starts: &[Start], streams: &[Stream], skew: Micros) -> Vec<Wa
         }
     }
     found
+}
+
+/// A backup that stands where a run ends, with just what was executed then, tells that nothing was committed in between.
+pub(crate) fn with_what_backups_tell(starts: &[Start], streams: &[Stream]) -> Vec<Stream> {
+    let mut streams = streams.to_vec();
+    for run in streams.iter_mut().flat_map(|stream| &mut stream.runs) {
+        let (Some(known), Some(ends_at)) = (run.known_until, &run.ends_at) else {
+            continue;
+        };
+        let same = |start: &&Start| {
+            let held = start.executed.as_ref();
+            start.stands_at.as_ref() == Some(ends_at)
+                && held.is_some_and(|(least, most)| *least == run.through && *most == run.through)
+        };
+        let last = starts.iter().filter(same).map(|start| start.at).max();
+        run.known_until = Some(last.map_or(known, |last| last.max(known)));
+    }
+    streams
 }
 
 /// The moments of `run` that can be reached from `start`.

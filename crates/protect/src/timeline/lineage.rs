@@ -155,6 +155,7 @@ mod tests {
             first_at: Some(times.0),
             known_until: Some(times.1),
             anonymous: false,
+            ends_at: Some(("binlog.000002".to_owned(), 900)),
         };
         Stream {
             id: StreamId::new_random(),
@@ -179,6 +180,7 @@ mod tests {
                 id: String::new(),
                 at,
                 executed: Some((set(held), set(held))),
+                stands_at: None,
             };
             reach(&[start], &[old.clone(), new], 0).points
         };
@@ -195,5 +197,24 @@ mod tests {
         );
         assert_eq!(points(200, "u:1-3", new("", 90)), alone(200));
         assert_eq!(points(310, "u:1-3", new("", 90)), all(310));
+    }
+
+    /// An idle server: nothing was committed from the last that was captured to the backup.
+    #[test]
+    fn a_backup_that_stands_where_a_log_ends_leaves_no_gap() {
+        let log = stream(10, "", "u:1-9", (20, 100), false);
+        let start = |at: u64, held: &str, offset: u64| Start {
+            id: at.to_string(),
+            at,
+            executed: Some((set(held), set(held))),
+            stands_at: Some(("binlog.000002".to_owned(), offset)),
+        };
+        let first = start(50, "u:1-4", 300);
+        let points = |second: Start| reach(&[first.clone(), second], std::slice::from_ref(&log), 0).points;
+        assert_eq!(points(start(200, "u:1-9", 900)), [Span { from: 50, to: 200 }]);
+        let apart = [Span { from: 50, to: 100 }, Span { from: 200, to: 200 }];
+        assert_eq!(points(start(200, "u:1-10", 900)), apart);
+        // The same numbers at another place: it may be another log.
+        assert_eq!(points(start(200, "u:1-9", 901)), apart);
     }
 }

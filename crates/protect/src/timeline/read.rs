@@ -40,6 +40,7 @@ struct SegmentFacts {
 
 #[derive(Deserialize)]
 struct Stretch {
+    name: String,
     offset: u64,
     at: u64,
 }
@@ -282,6 +283,10 @@ async fn run(
         known_until: committed.max(seen.filter(|_| whole || last_at.is_none())),
         // Those that ended have left no trace in the sets.
         anonymous: before == through && begun > u64::from(!whole),
+        ends_at: last.files.last().filter(|_| whole).map(|stretch| {
+            let offset = stretch.offset.saturating_add(last_place.end.saturating_sub(stretch.at));
+            (stretch.name.clone(), offset)
+        }),
         before,
         through,
     }))
@@ -297,6 +302,14 @@ pub(crate) fn starts(backups: &[BackupSummary], repository: &str, flavour: Optio
             id: backup.id.clone(),
             at: micros(backup.snapshot_at?),
             executed: flavour.and_then(|flavour| executed(backup, flavour)),
+            stands_at: backup
+                .position
+                .as_ref()
+                .filter(|position| position.exact)
+                .and_then(|position| {
+                    let offset = position.offset?;
+                    Some((position.file.clone()?, offset))
+                }),
         })
     })
     .collect()

@@ -57,12 +57,13 @@ impl Model {
     }
 
     fn inputs(&self) -> (Vec<Start>, Vec<Stream>) {
-        let starts = self.backups.iter().enumerate().map(|(number, (at, _, held))| {
+        let starts = self.backups.iter().enumerate().map(|(number, (at, tenure, held))| {
             let executed = self.set(held.iter().copied());
             Start {
                 id: number.to_string(),
                 at: *at,
                 executed: Some((executed.clone(), executed)),
+                stands_at: Some((format!("of {tenure}"), held.len() as u64)),
             }
         });
         let streams = self.streams.iter().map(|stream| {
@@ -75,6 +76,7 @@ impl Model {
                 first_at: log[*from..*to].first().map(|(_, at)| *at),
                 known_until: *known_until,
                 anonymous: false,
+                ends_at: Some((format!("of {}", stream.tenure), *to as u64)),
             });
             Stream {
                 id: StreamId::new_random(),
@@ -89,6 +91,20 @@ impl Model {
             }
         });
         (starts.collect(), streams.collect())
+    }
+
+    /// A backup that has just what its server had executed where a run ends: until then nothing was committed.
+    fn with_what_backups_tell(mut self) -> Self {
+        for stream in &mut self.streams {
+            for (_, to, known) in &mut stream.runs {
+                let same = |(_, tenure, held): &&(Micros, usize, BTreeSet<Transaction>)| {
+                    *tenure == stream.tenure && held.len() == *to
+                };
+                let told = self.backups.iter().filter(same).map(|(at, _, _)| *at).max();
+                *known = known.map(|known| known.max(told.unwrap_or(0)));
+            }
+        }
+        self
     }
 
     /// Which lineage a stream is of.
@@ -367,6 +383,7 @@ proptest! {
     fn a_moment_can_be_restored_exactly_when_the_transactions_say_so(steps in prop::collection::vec(step(), 1..22)) {
         let (model, now) = play(&steps);
         let (starts, streams) = model.inputs();
+        let model = model.with_what_backups_tell();
         let reach = reach(&starts, &streams, 0);
         for moment in 90..now + 20 {
             let said = reach.points.iter().any(|span| span.from <= moment && moment <= span.to);
@@ -391,6 +408,7 @@ fn positions_of_mariadb_lead_from_one_to_the_next_domain_by_domain() {
         first_at: Some(1),
         known_until: Some(2),
         anonymous: false,
+        ends_at: None,
     };
     let runs = [
         run("0-1-5,1-1-3", "0-1-9,1-1-3"),
@@ -425,6 +443,7 @@ fn a_gap_has_its_cause_and_repositories_fill_each_other() {
         first_at: Some(times.0),
         known_until: Some(times.1),
         anonymous: false,
+        ends_at: None,
     };
     let stream = |started_at: u64, cause: Option<&str>, runs: Vec<Run>| Stream {
         id: StreamId::new_random(),
@@ -441,6 +460,7 @@ fn a_gap_has_its_cause_and_repositories_fill_each_other() {
         id: at.to_string(),
         at,
         executed: Some((set(held), set(held))),
+        stands_at: None,
     };
     let starts = [start(100, "u:1-10"), start(300, "u:1-30")];
     let holed = || {
