@@ -19,7 +19,7 @@ use crate::restore_plan::RestoreRequest;
 use crate::stop::{PositionStop, Stop};
 use crate::timeline::lineage::lives;
 use crate::timeline::read::{Read, read, starts};
-use crate::timeline::{CLOCK_SKEW, Run, Start, Timeline, Way, micros, reach, timestamp, ways};
+use crate::timeline::{CLOCK_SKEW, Run, Start, Timeline, Way, micros, reach, timestamp, ways, with_what_backups_tell};
 use crate::vault::Vault;
 
 /// Backups that are tried, where the log contradicts what one says of its moment.
@@ -75,7 +75,7 @@ pub(crate) async fn plan_log(
         .iter()
         .filter(|backup| request.backup.as_ref().is_none_or(|id| *id == backup.id));
     let (usable, left_out): (Vec<_>, Vec<_>) = asked_for.cloned().partition(|backup| usable(backup));
-    let places = places(context, vault, &request.source, &usable).await?;
+    let places = places(context, vault, &request.source, (&usable, backups)).await?;
     if !asked {
         warn_of_unreached(context, &request.source, &places);
     }
@@ -151,16 +151,17 @@ pub(crate) async fn plan_log(
     Err(refused.unwrap_or_else(|| not_possible(&request.source, &stop, &places)))
 }
 
-/// What each repository leads to from these backups.
+/// What each repository leads to from `backups`; `all` there are tell what they know of the log.
 async fn places<'a>(
     context: &Context,
     vault: &'a Vault,
     source: &str,
-    backups: &[BackupSummary],
+    (backups, all): (&[BackupSummary], &[BackupSummary]),
 ) -> Result<Vec<Place<'a>>> {
     let mut places = Vec::new();
     for repository in vault.repositories() {
-        let read = read(context, repository, source).await?;
+        let mut read = read(context, repository, source).await?;
+        read.streams = with_what_backups_tell(&starts(all, repository.name(), read.flavour), &read.streams);
         let starts = starts(backups, repository.name(), read.flavour);
         let ways = ways(&starts, &read.streams, CLOCK_SKEW);
         places.push(Place {
@@ -191,7 +192,7 @@ pub(crate) async fn go_back(
     (stream, gtid): (StreamId, &Gtid),
 ) -> Result<GoBack> {
     let backups = list(context, vault, Some(source)).await?;
-    let places = places(context, vault, source, &backups).await?;
+    let places = places(context, vault, source, (&backups, &backups)).await?;
     lives::go_back(context, &places, gtid, stream).await
 }
 
@@ -586,6 +587,24 @@ fn warn_of_unreached(context: &Context, source: &str, places: &[Place<'_>]) {
     );
 }
 
+/// Of a position, what was executed before the log that leads to it: the server never was without that.
+fn lacks_what_came_before(stop: &Stop, places: &[Place<'_>]) -> Option<ExecutedSet> {
+    let Stop::Position(PositionStop::Set(set)) = stop else {
+        return None;
+    };
+    let runs = places
+        .iter()
+        .flat_map(|place| place.ways.iter().filter_map(|way| place.run(way)));
+    let mut lacking = runs
+        .filter(|run| run.through.contains(set) && !set.contains(&run.before))
+        .map(|run| {
+            let mut before = run.before.clone();
+            before.minus(set);
+            before
+        });
+    lacking.next()
+}
+
 fn not_possible(source: &str, stop: &Stop, places: &[Place<'_>]) -> ProtectError {
     let timeline = of_places(source, places);
     let see = format!("see the moments there are with: ballast timeline {source}");
@@ -596,7 +615,10 @@ fn not_possible(source: &str, stop: &Stop, places: &[Place<'_>]) -> ProtectError
     let Stop::At(at) = stop else {
         let why = match stop {
             Stop::Latest => "no log was captured that a backup leads to".to_owned(),
-            other => format!("{other} is in no captured log that a backup leads to"),
+            other => match lacks_what_came_before(stop, places) {
+                Some(lacking) => format!("{other} is no point in the log: {lacking} came before it, and is not in it"),
+                None => format!("{other} is in no captured log that a backup leads to"),
+            },
         };
         return error(why).hint(format!(
             "what can be restored lies between {earliest} and {latest}; {see}"

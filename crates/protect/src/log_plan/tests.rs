@@ -372,6 +372,20 @@ async fn every_stop_finds_its_backup_and_reads_no_more_than_it_needs() {
         );
     }
 
+    // What the server never had just so.
+    let error = |stop: &str| {
+        let set = ExecutedSet::try_from(format!("{uuid}:{stop}")).unwrap();
+        site.plan(Some(Stop::Position(PositionStop::Set(set))), None)
+    };
+    let odd = error("1-22:24").await.unwrap_err();
+    assert_eq!(odd.kind(), ErrorKind::NotRestorable);
+    let words = format!("transaction {uuid}:23, committed at {}, is not in it", log.at(23));
+    assert!(odd.to_string().contains(&words), "{odd}");
+    assert!(
+        odd.hint_text().unwrap().contains(&format!("--before {uuid}:23")),
+        "{odd:?}"
+    );
+
     // A hole behind transaction 8: what lies in it or needs it is refused, what is on either side is not.
     let hole = places
         .iter()

@@ -326,11 +326,28 @@ impl Search<'_> {
             Stop::Position(PositionStop::Set(set)) if !self.executed.contains(set) => {
                 let mut missing = set.clone();
                 missing.minus(&self.executed);
-                not(format!("the log does not lead to {set}: {missing} is not in it"))
+                Err(no_point(set, &missing, self.first_left_out.as_ref()))
             }
             Stop::Before(_) | Stop::Position(_) => Ok(()),
         }
     }
+}
+
+/// A set that the server never had just so: in the log something comes before the rest of it that is not in it.
+fn no_point(set: &ExecutedSet, missing: &ExecutedSet, first: Option<&TransactionLine>) -> ProtectError {
+    let Some(first) = first else {
+        let message = format!("the log does not lead to {set}: {missing} is not in it");
+        return ProtectError::new(ErrorKind::NotRestorable, message);
+    };
+    let message = format!(
+        "position {set} is no point in the log: transaction {}, committed at {}, is not in it, and comes before {missing}, which is",
+        first.gtid, first.committed_at
+    );
+    let hint = format!(
+        "end before it with --before {0}, or name a later position, with {0} in it",
+        first.gtid
+    );
+    ProtectError::new(ErrorKind::NotRestorable, message).hint(hint)
 }
 
 fn other_log(seam: &Seam) -> ProtectError {
