@@ -125,7 +125,11 @@ between backticks, as in SQL: --only '`shop.eu`.`a=b`' --rename '`shop.eu`.`a=b`
 A folder that holds something, and tables of the same names, are refused unless --replace says so.
 A load into a running server that was stopped goes on when the same is typed again; until it is through it remembers
 on the server, in database ballast_load, what is there.
-Of a Redis or Valkey TARGET is dir:PATH, a folder that is empty or absent: a stock server loads what is in it.
+Of a Redis or Valkey TARGET is dir:PATH, a folder that is empty or absent: a stock server loads what is in it; or
+redis://HOST:PORT (rediss:// for TLS, redis://localhost?socket=PATH), a running server that holds nothing. With
+--replace it is emptied first, after the backup was read and checked. --only 'session:*' restores keys of that name beside
+the others, '3/session:*' those of database 3; patterns are those of KEYS and SCAN. Such a load goes on, too: until it is
+through, key ballast:load of database 0 remembers how far it is.
 
 Examples:
   ballast restore orders --to datadir:/var/lib/mysql-new --dry-run
@@ -133,7 +137,9 @@ Examples:
   ballast restore orders --to datadir:/var/lib/mysql-new --backup ID --from-repository cloud
   ballast restore orders --to mysql://admin@db2:3306 --only 'balance.orders_{0..9}'
   ballast restore orders --to mysql://admin@db2:3306 --only balance.shops --rename balance.shops=rescue.shops
-  ballast restore cache --to dir:/var/lib/redis-new")]
+  ballast restore cache --to dir:/var/lib/redis-new
+  ballast restore cache --to redis://cache2:6379
+  ballast restore cache --to redis://cache2:6379 --only 'session:*'")]
     Restore(Box<RestoreArgs>),
     /// Bring one repository up to another
     #[command(after_help = "\
@@ -210,10 +216,10 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct RestoreArgs {
     /// The source whose backup is restored
     pub(crate) source: String,
-    /// Where to: datadir:PATH, or mysql://USER@HOST:PORT (its password in $BALLAST_TARGET_PASSWORD); of a Redis dir:PATH
+    /// Where to: datadir:PATH, or mysql://USER@HOST:PORT (its password in $BALLAST_TARGET_PASSWORD); of a Redis dir:PATH, or redis://HOST:PORT
     #[arg(long, value_name = "TARGET")]
     pub(crate) to: String,
-    /// Only these tables, such as 'balance.orders_{0..9}'; may be given several times
+    /// Only these tables, such as 'balance.orders_{0..9}', of a Redis only these keys; may be given several times
     #[arg(long, value_name = "PATTERN")]
     pub(crate) only: Vec<String>,
     /// Restore a table under another name, such as balance.orders_7=rescue.orders_7; may be given several times

@@ -8,6 +8,7 @@ mod copy;
 mod doctor;
 mod init;
 mod list;
+mod load_redis;
 mod log;
 mod restore;
 mod restore_redis;

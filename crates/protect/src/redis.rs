@@ -3,6 +3,11 @@
 pub(crate) mod backup;
 mod cutter;
 pub(crate) mod doctor;
+mod lease;
+pub(crate) mod load;
+mod load_book;
+pub(crate) mod load_plan;
+mod load_proof;
 mod preflight;
 pub(crate) mod proof;
 mod record;

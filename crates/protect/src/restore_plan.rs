@@ -94,7 +94,7 @@ impl FromStr for RestoreTarget {
             }
             _ => Err(
                 ProtectError::usage(format!("target \"{text}\" is not one this version restores to")).hint(
-                    "write datadir:PATH, a folder that is empty or not there, mysql://USER@HOST:PORT, a running server, or for a Redis dir:PATH",
+                    "write datadir:PATH, a folder that is empty or not there, mysql://USER@HOST:PORT, a running server, or for a Redis dir:PATH or redis://HOST:PORT",
                 ),
             ),
         }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use ballast_base::Cancel;
+use bytes::Buf as _;
 
 use crate::wire::channel::{Channel, closed};
 use crate::wire::resp::{self, Reply, TEXT_BYTES_MAX};
@@ -91,7 +92,7 @@ impl Connection {
         }
     }
 
-    async fn answer(&mut self, doing: &'static str) -> Result<Reply, RedisError> {
+    pub(crate) async fn answer(&mut self, doing: &'static str) -> Result<Reply, RedisError> {
         loop {
             match resp::take_reply(&mut self.channel.buffer) {
                 Ok(Some(reply)) => return Ok(reply),
@@ -107,13 +108,43 @@ impl Connection {
                     return Err(error);
                 }
             }
-            let mut whole = Whole(&mut self.channel, false);
-            let more = whole.0.fill(doing).await;
-            whole.1 = matches!(more, Ok(true));
-            drop(whole);
-            if !more? {
-                return Err(closed(doing));
+            self.more(doing).await?;
+        }
+    }
+
+    async fn more(&mut self, doing: &'static str) -> Result<(), RedisError> {
+        let mut whole = Whole(&mut self.channel, false);
+        let more = whole.0.fill(doing).await;
+        whole.1 = matches!(more, Ok(true));
+        drop(whole);
+        if more? { Ok(()) } else { Err(closed(doing)) }
+    }
+
+    /// Waits until so many bytes have come and nobody took them.
+    pub(crate) async fn need(&mut self, doing: &'static str, bytes: usize) -> Result<(), RedisError> {
+        while self.channel.buffer.len() < bytes {
+            self.more(doing).await?;
+        }
+        Ok(())
+    }
+
+    /// The begin of an answer that is one text, of which no more is taken than how long it is: the bytes, and a line's end,
+    /// follow. `None` is no text; an error answer is given as it is.
+    pub(crate) async fn text_begins(
+        &mut self,
+        doing: &'static str,
+    ) -> Result<std::result::Result<Option<u64>, String>, RedisError> {
+        loop {
+            if let Some((line, next)) = resp::line_at(&self.channel.buffer, 0)? {
+                let found = match line.split_first() {
+                    Some((b'$', digits)) => Ok(u64::try_from(resp::number(digits)?).ok()),
+                    Some((b'-', message)) => Err(String::from_utf8_lossy(message).into_owned()),
+                    _ => return Err(RedisError::protocol("an answer that is no text")),
+                };
+                self.channel.buffer.advance(next);
+                return Ok(found);
             }
+            self.more(doing).await?;
         }
     }
 

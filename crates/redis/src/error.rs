@@ -33,6 +33,7 @@ fn answer_hint(code: &str) -> Option<&'static str> {
         "NOMASTERLINK" | "MASTERDOWN" => {
             "this replica has lost its primary: mend that (INFO replication shows it), or name the primary as the source"
         }
+        "BUSYKEY" => "somebody else made this key meanwhile: see to it that nobody writes there, or add --replace",
         "MISCONF" => "the server cannot save to its own disk: look at its log and at INFO persistence",
         "READONLY" => "this server is a replica; name its primary",
         "OOM" => {
@@ -47,6 +48,14 @@ pub enum RedisError {
     /// The server said no, in its own words.
     #[error("the server says: {message}")]
     Server { message: String },
+
+    /// The server said no to one key, in its own words.
+    #[error("database {database}, key \"{name}\": the server says: {message}")]
+    Key {
+        database: u32,
+        name: String,
+        message: String,
+    },
 
     /// The server refused the login, in its own words.
     #[error("login as \"{user}\" to {address} refused: {message}")]
@@ -129,7 +138,9 @@ impl RedisError {
     /// The first word of the server's answer (`NOPERM`, `LOADING`, `ERR`), if it was the server that said no.
     pub fn server_code(&self) -> Option<&str> {
         match self {
-            Self::Server { message } | Self::Login { message, .. } => message.split(' ').next(),
+            Self::Server { message } | Self::Login { message, .. } | Self::Key { message, .. } => {
+                message.split(' ').next()
+            }
             _ => None,
         }
     }
@@ -140,7 +151,7 @@ impl RedisError {
             Self::Unsupported { hint, .. } | Self::Disturbed { hint, .. } | Self::Address { hint, .. } => {
                 Some(hint.clone())
             }
-            Self::Server { .. } | Self::Login { .. } => self.server_code().and_then(answer_hint).map(str::to_owned),
+            Self::Server { .. } | Self::Login { .. } | Self::Key { .. } => self.server_code().and_then(answer_hint).map(str::to_owned),
             Self::Tls { .. } => Some(
                 "give the authority's certificate with ?ca=PATH, choose ?tls=required (no check of the name), or ?tls=off where the port \
                  does not speak TLS and the network is trusted"

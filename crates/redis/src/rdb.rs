@@ -8,18 +8,24 @@
 //! Bytes that are not what a server wrote are [`crate::RedisError::Damaged`]. A version or a type this release does not know is
 //! [`crate::RedisError::Unsupported`]; it is never skipped, since nobody could say where the next value begins.
 
+mod compose;
 mod digest;
 mod feed;
 mod input;
 mod packed;
+mod parts;
+mod selection;
 mod streams;
 mod summary;
-mod text;
+pub(crate) mod text;
 mod values;
 mod walker;
 
+pub(crate) use compose::{RdbComposer, key_head, select};
 pub use digest::ContentDigest;
 pub use feed::RdbFeed;
+pub use parts::{KeyHead, Part, PartSink};
+pub use selection::{KeyPattern, KeySelection};
 pub use summary::{DatabaseSummary, RdbSummary, RdbVersion};
 pub use values::KeyKind;
-pub use walker::{KeyFact, WalkOptions, walk};
+pub use walker::{KeyFact, WalkOptions, walk, walk_parts};

@@ -101,7 +101,7 @@ fn rights(facts: &Facts) -> Requirement {
 /// The line that makes an account that can do no more than be a recorder: it reads no key by itself and writes none.
 pub fn recorder_rights(account: &str) -> String {
     format!(
-        "ACL SETUSER {account} on >PASSWORD resetkeys resetchannels -@all +ping +psync +replconf +info +acl|whoami +config|get"
+        "ACL SETUSER {account} on >PASSWORD resetkeys resetchannels -@all +ping +psync +replconf +info +acl|whoami +config|get +client|setname +client|list"
     )
 }
 

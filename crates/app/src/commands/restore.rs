@@ -24,6 +24,9 @@ pub(super) async fn run(run: &Run, args: RestoreArgs) -> Result<u8> {
     if let Some(folder) = args.to.strip_prefix("dir:").filter(|folder| !folder.is_empty()) {
         return super::restore_redis::run(run, &config, &args, folder.into()).await;
     }
+    if args.to.starts_with("redis://") || args.to.starts_with("rediss://") {
+        return Box::pin(super::load_redis::run(run, &config, &args)).await;
+    }
     let target: RestoreTarget = args.to.parse()?;
     let mut request = RestoreRequest {
         target_password: target_password(run, &config, &args).await?,
@@ -143,7 +146,7 @@ fn patterns(texts: &[String]) -> Result<Vec<TablePattern>> {
 }
 
 /// The password of the account on a running server: the source's own where the target is the source.
-async fn target_password(run: &Run, config: &Config, args: &RestoreArgs) -> Result<Option<Secret>> {
+pub(super) async fn target_password(run: &Run, config: &Config, args: &RestoreArgs) -> Result<Option<Secret>> {
     if let Some(password) = variable("BALLAST_TARGET_PASSWORD") {
         let password = password.into_string().map_err(|_| AppError::Usage {
             message: "BALLAST_TARGET_PASSWORD is not UTF-8".to_owned(),

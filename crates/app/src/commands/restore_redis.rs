@@ -16,19 +16,14 @@ use crate::exit::{AppError, DONE};
 pub(super) async fn run(run: &Run, config: &Config, args: &RestoreArgs, target: PathBuf) -> Result<u8> {
     if !args.only.is_empty() || !args.rename.is_empty() {
         return Err(AppError::Usage {
-            message: "--only and --rename choose tables, and a Redis has none".to_owned(),
-            hint: Some("restore the whole of it to --to dir:PATH".to_owned()),
-        });
-    }
-    let stops = [&args.at, &args.position, &args.before];
-    if stops.iter().any(|stop| stop.is_some()) || !args.skip.is_empty() || args.no_binlog {
-        return Err(AppError::Usage {
-            message: "a Redis is restored as of a backup; this version does not follow its commands".to_owned(),
+            message: "into a directory a Redis is restored whole, without --only and --rename".to_owned(),
             hint: Some(
-                "leave out --at, --position, --before, --skip and --no-binlog, and choose with --backup ID".to_owned(),
+                "restore the whole of it to --to dir:PATH, or some keys into a running server: --to redis://HOST:PORT --only 'session:*'"
+                    .to_owned(),
             ),
         });
     }
+    refuse_stops(args)?;
     let request = RedisRestoreRequest {
         source: args.source.clone(),
         target,
@@ -54,6 +49,20 @@ pub(super) async fn run(run: &Run, config: &Config, args: &RestoreArgs, target: 
     let outcome = Box::pin(restore_redis(&run.context, plan)).await?;
     show(run, &outcome)?;
     Ok(DONE)
+}
+
+/// A moment that could not be reached is not passed over in silence.
+pub(super) fn refuse_stops(args: &RestoreArgs) -> Result<()> {
+    let stops = [&args.at, &args.position, &args.before];
+    if stops.iter().any(|stop| stop.is_some()) || !args.skip.is_empty() || args.no_binlog {
+        return Err(AppError::Usage {
+            message: "a Redis is restored as of a backup; this version does not follow its commands".to_owned(),
+            hint: Some(
+                "leave out --at, --position, --before, --skip and --no-binlog, and choose with --backup ID".to_owned(),
+            ),
+        });
+    }
+    Ok(())
 }
 
 /// Programs that may prove the restore. One that was named must be there.

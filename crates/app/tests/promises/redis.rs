@@ -10,16 +10,16 @@ use serde_json::Value;
 
 use crate::site::PASSPHRASE;
 
-const FLAVOURS: [RedisFlavour; 2] = [RedisFlavour::Redis, RedisFlavour::Valkey];
+pub(crate) const FLAVOURS: [RedisFlavour; 2] = [RedisFlavour::Redis, RedisFlavour::Valkey];
 const PASSWORD: &str = "p\u{e4}ss 'w\"ord-S3CR3T-OF-THE-CACHE";
 
-struct CacheSite {
-    program: Program,
+pub(crate) struct CacheSite {
+    pub(crate) program: Program,
 }
 
 impl CacheSite {
     /// One source, `cache`, and one repository, made.
-    fn new(server: &RedisServer, user: &str) -> Self {
+    pub(crate) fn new(server: &RedisServer, user: &str) -> Self {
         let mut program = Program::new(env!("CARGO_BIN_EXE_ballast"));
         program.limit(Duration::from_secs(120));
         let config = format!(
@@ -42,11 +42,11 @@ impl CacheSite {
         site
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.program.run(args)
     }
 
-    fn json(&self, args: &[&str], code: i32) -> Value {
+    pub(crate) fn json(&self, args: &[&str], code: i32) -> Value {
         let output = self.run(&[args, &["--json"]].concat()).expect(code);
         let last = output.stdout.lines().last().unwrap_or_default().to_owned();
         serde_json::from_str(&last).unwrap_or_else(|error| panic!("{error}: {last} {}", output.stderr))
@@ -60,7 +60,7 @@ impl CacheSite {
 }
 
 /// With an account that has the rights the hint of a refusal gives, and no others. Valkey keeps an append-only file.
-fn server(flavour: RedisFlavour) -> RedisServer {
+pub(crate) fn server(flavour: RedisFlavour) -> RedisServer {
     let server = RedisServer::start(
         RedisOptions {
             flavour,
@@ -86,6 +86,8 @@ fn server(flavour: RedisFlavour) -> RedisServer {
         "+info",
         "+acl|whoami",
         "+config|get",
+        "+client|setname",
+        "+client|list",
     ]);
     server
 }

@@ -31,7 +31,7 @@ pub(crate) enum Alone {
 
 impl Alone {
     /// The lock's name on the server.
-    fn lock(self) -> &'static str {
+    pub(crate) fn lock(self) -> &'static str {
         match self {
             Self::Backup => "ballast backup",
             Self::Load => "ballast load",
@@ -39,7 +39,7 @@ impl Alone {
         }
     }
 
-    fn others(self) -> &'static str {
+    pub(crate) fn others(self) -> &'static str {
         match self {
             Self::Backup => "other backups of this server",
             Self::Load => "other loads into this server",
@@ -48,7 +48,7 @@ impl Alone {
     }
 
     /// Of `subject`, a source or the place of a target.
-    fn held(self, subject: &str, holder: &str) -> ProtectError {
+    pub(crate) fn held(self, subject: &str, holder: &str) -> ProtectError {
         let (message, hint) = match self {
             Self::Backup => (
                 format!("source \"{subject}\" is being backed up by {holder}"),

@@ -1,13 +1,16 @@
 //! One backup of a Redis from start to recorded end.
 
+use ballast_redis::{Facts, ServerAddress};
 use ballast_repository::{BackupId, BackupWriter};
 
+use super::lease::RedisLease;
 use super::preflight::{address, preflight};
 use super::snapshot;
 use crate::backup::{BackupOutcome, outcome, warn_of_space, workers, write};
 use crate::catalog::BackupFacts;
-use crate::context::Context;
+use crate::context::{Context, Steps};
 use crate::error::Result;
+use crate::mysql::lease::Alone;
 use crate::settings::SourceSettings;
 use crate::vault::Vault;
 
@@ -15,13 +18,29 @@ pub(crate) async fn backup(context: &Context, vault: &Vault, source: &SourceSett
     let mut steps = context.steps();
     let address = address(source)?;
     let server = steps.run("preflight", preflight(context, source, &address)).await?;
+    let lease = RedisLease::take(context, Alone::Backup, &source.name, &address).await?;
+    let outcome = Box::pin(backup_held(context, vault, source, (&address, &server), steps)).await;
+    if let Some(lease) = lease {
+        lease.release().await?;
+    }
+    outcome
+}
+
+/// The backup itself, of a server that nobody else backs up meanwhile.
+async fn backup_held(
+    context: &Context,
+    vault: &Vault,
+    source: &SourceSettings,
+    (address, server): (&ServerAddress, &Facts),
+    mut steps: Steps,
+) -> Result<BackupOutcome> {
     warn_of_space(context, vault, server.info.number("used_memory").unwrap_or(0)).await?;
     let started_at = context.clock.now();
     let id = BackupId::new(started_at);
     context.note(format!("backup {id} of \"{}\" begins", source.name));
     let begin = BackupWriter::begin(vault.repositories().to_vec(), workers(), &context.cancel);
     let writer = steps.run("index", begin).await?;
-    let take = snapshot::take(context, &address, &server, writer);
+    let take = snapshot::take(context, address, server, writer);
     let (taken, record) = steps.run("snapshot", Box::pin(take)).await?;
     let facts = BackupFacts {
         source: source.name.clone(),

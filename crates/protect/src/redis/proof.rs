@@ -74,6 +74,7 @@ async fn look_into(context: &Context, plan: &RedisRestorePlan, server: &Throwawa
         }
         let feed = RdbFeed::start(WalkOptions {
             gone_until: Some(gone_until),
+            ..WalkOptions::default()
         });
         while let Some(portion) = snapshot.next().await? {
             if !feed.push(portion).await {
@@ -95,6 +96,7 @@ async fn captured(plan: &RedisRestorePlan, folder: &Path, gone_until: i64) -> Re
     let path = folder.join(plan.record.form().snapshot_file());
     let options = WalkOptions {
         gone_until: Some(gone_until),
+        ..WalkOptions::default()
     };
     let walked = ballast_base::run_blocking("walk snapshot", move || {
         let file = std::fs::File::open(&path)

@@ -107,21 +107,7 @@ pub async fn plan_redis_restore(
 ) -> Result<RedisRestorePlan> {
     let backups = list(context, vault, Some(&request.source)).await?;
     let backup = choose_of(context, &request.source, request.backup.as_deref(), backups)?;
-    if backup.kind != Some(SourceKind::Redis) {
-        let message = format!("source \"{}\" is a MySQL, and dir:PATH is for Redis", request.source);
-        return Err(ProtectError::usage(message).hint("restore to --to datadir:PATH or --to mysql://USER@HOST:PORT"));
-    }
-    let from = vault
-        .named(backup.repositories.first().map_or("", String::as_str))?
-        .clone();
-    let id =
-        BackupId::parse(&backup.id).ok_or_else(|| ProtectError::usage(format!("\"{}\" is no backup id", backup.id)))?;
-    let manifest = from.manifest(&id, &context.cancel).await?;
-    let record = RedisRecord::read(&manifest.annex)?;
-    if manifest.files.len() != 1 {
-        let message = format!("backup \"{id}\" does not hold one snapshot");
-        return Err(ProtectError::new(ErrorKind::Damaged, message));
-    }
+    let (from, manifest, record) = read_backup(context, vault, &request.source, &backup).await?;
     let target = std::path::absolute(&request.target)
         .map_err(|error| ProtectError::usage(format!("target \"{}\"", request.target.display())).because(error))?;
     refuse_repository(&request.keep_off, &target)?;
@@ -151,6 +137,31 @@ pub async fn plan_redis_restore(
         from,
         scratch: request.scratch.clone(),
     })
+}
+
+/// The one snapshot of a backup, and what is known of it.
+pub(super) async fn read_backup(
+    context: &Context,
+    vault: &Vault,
+    source: &str,
+    backup: &BackupSummary,
+) -> Result<(Repository, Manifest, RedisRecord)> {
+    if backup.kind != Some(SourceKind::Redis) {
+        let message = format!("source \"{source}\" is a MySQL, and dir:PATH and redis:// are for Redis");
+        return Err(ProtectError::usage(message).hint("restore to --to datadir:PATH or --to mysql://USER@HOST:PORT"));
+    }
+    let from = vault
+        .named(backup.repositories.first().map_or("", String::as_str))?
+        .clone();
+    let id =
+        BackupId::parse(&backup.id).ok_or_else(|| ProtectError::usage(format!("\"{}\" is no backup id", backup.id)))?;
+    let manifest = from.manifest(&id, &context.cancel).await?;
+    let record = RedisRecord::read(&manifest.annex)?;
+    if manifest.files.len() != 1 {
+        let message = format!("backup \"{id}\" does not hold one snapshot");
+        return Err(ProtectError::new(ErrorKind::Damaged, message));
+    }
+    Ok((from, manifest, record))
 }
 
 /// The first program that loads such a snapshot, one of the source's own flavour before others.

@@ -6,8 +6,9 @@ use ballast_base::{Task, run_blocking, spawn};
 use bytes::{Buf as _, Bytes};
 use tokio::sync::mpsc;
 
+use super::parts::PartSink;
 use super::summary::RdbSummary;
-use super::walker::{WalkOptions, walk};
+use super::walker::{KeyFact, WalkOptions, walk, walk_parts};
 use crate::RedisError;
 
 /// Portions that wait to be walked; who hands them in waits then.
@@ -22,13 +23,27 @@ pub struct RdbFeed {
 
 impl RdbFeed {
     pub fn start(options: WalkOptions) -> Self {
+        Self::of_keys(options, |_| {})
+    }
+
+    /// `on_key` is called for each key that counts.
+    pub fn of_keys(options: WalkOptions, mut on_key: impl FnMut(&KeyFact<'_>) + Send + 'static) -> Self {
+        Self::run(move |portions| walk(portions, options, &mut on_key))
+    }
+
+    /// The parts are given away as they pass.
+    pub fn of_parts(options: WalkOptions, sink: PartSink) -> Self {
+        Self::run(move |portions| walk_parts(portions, options, sink))
+    }
+
+    fn run(work: impl FnOnce(Portions) -> Result<RdbSummary, RedisError> + Send + 'static) -> Self {
         let (portions, waiting) = mpsc::channel(WAITING_MAX);
         let portions_read = Portions {
             waiting,
             now: Bytes::new(),
         };
         let walk = spawn("walk snapshot", async move {
-            let walked = run_blocking("walk snapshot", move || walk(portions_read, options, &mut |_| {})).await;
+            let walked = run_blocking("walk snapshot", move || work(portions_read)).await;
             walked.unwrap_or_else(|error| Err(stopped(&error)))
         });
         Self { portions, walk }

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read};
 
 use crc_fast::{CrcAlgorithm, Digest};
 
+use super::parts::{Part, PartSink};
 use crate::RedisError;
 
 /// How much is looked at together.
@@ -21,6 +22,9 @@ pub(crate) struct Input<R> {
     sum: Digest,
     /// Where in the snapshot the window begins.
     before: u64,
+    pub(crate) sink: Option<PartSink>,
+    /// From here on the window's bytes go to the sink as they are taken.
+    copied: Option<usize>,
 }
 
 impl<R: Read> Input<R> {
@@ -33,6 +37,37 @@ impl<R: Read> Input<R> {
             summed: 0,
             sum: Digest::new(CrcAlgorithm::Crc64Redis),
             before: 0,
+            sink: None,
+            copied: None,
+        }
+    }
+
+    /// Gives a part to whoever asked for the parts.
+    pub(crate) fn give(&mut self, part: Part<'_>) -> Result<(), RedisError> {
+        self.sink.as_mut().map_or(Ok(()), |sink| sink(part))
+    }
+
+    /// What is taken from here on is given on as it is.
+    pub(crate) fn begin_copy(&mut self) {
+        self.copied = Some(self.at);
+    }
+
+    pub(crate) fn end_copy(&mut self) -> Result<(), RedisError> {
+        self.copy_on()?;
+        self.copied = None;
+        Ok(())
+    }
+
+    fn copy_on(&mut self) -> Result<(), RedisError> {
+        let (Some(from), Some(sink)) = (self.copied, &mut self.sink) else {
+            return Ok(());
+        };
+        let taken = self.window.get(from..self.at).unwrap_or_default();
+        self.copied = Some(self.at);
+        if taken.is_empty() {
+            Ok(())
+        } else {
+            sink(Part::Bytes(taken))
         }
     }
 
@@ -65,6 +100,8 @@ impl<R: Read> Input<R> {
             return Ok(true);
         }
         self.add_to_sum();
+        self.copy_on()?;
+        self.copied = self.copied.map(|_| 0);
         self.before += self.end as u64;
         (self.at, self.end, self.summed) = (0, 0, 0);
         loop {

@@ -6,6 +6,8 @@ use std::io::Read;
 
 use super::digest::{ContentDigest, Hash, Sum};
 use super::input::Input;
+use super::parts::{KeyHead, Part, PartSink};
+use super::selection::KeySelection;
 use super::summary::{RdbSummary, RdbVersion};
 use super::values::{KeyKind, ValueReader};
 use crate::{Position, RedisError};
@@ -48,11 +50,13 @@ pub struct KeyFact<'a> {
 }
 
 /// How to walk.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct WalkOptions {
     /// Leaves out of counts and digests what expires at or before this moment (milliseconds since 1970): a server that was
     /// started later holds it no more.
     pub gone_until: Option<i64>,
+    /// Leaves out of counts, digests and parts what is not of these keys, and then the functions too.
+    pub only: KeySelection,
 }
 
 /// Walks a whole snapshot and calls `on_key` for each key that counts.
@@ -61,7 +65,21 @@ pub fn walk(
     options: WalkOptions,
     on_key: &mut dyn FnMut(&KeyFact<'_>),
 ) -> Result<RdbSummary, RedisError> {
+    walk_input(Input::new(source), options, on_key)
+}
+
+/// Walks a whole snapshot and gives its parts away as they pass.
+pub fn walk_parts(source: impl Read, options: WalkOptions, sink: PartSink) -> Result<RdbSummary, RedisError> {
     let mut input = Input::new(source);
+    input.sink = Some(sink);
+    walk_input(input, options, &mut |_| {})
+}
+
+fn walk_input<R: Read>(
+    mut input: Input<R>,
+    options: WalkOptions,
+    on_key: &mut dyn FnMut(&KeyFact<'_>),
+) -> Result<RdbSummary, RedisError> {
     let version = RdbVersion::parse(input.array("the head")?)?;
     let walk = Walk {
         values: ValueReader::new(version.flavour, options.gone_until.unwrap_or(i64::MIN)),
@@ -120,6 +138,7 @@ impl<R: Read> Walk<R> {
     /// Up to the end mark.
     fn parts(&mut self, on_key: &mut dyn FnMut(&KeyFact<'_>)) -> Result<(), RedisError> {
         let mut expires_at = None;
+        let (mut idle, mut frequency) = (None, None);
         let mut from = self.input.offset();
         loop {
             let code = self.input.byte("the next key")?;
@@ -133,18 +152,29 @@ impl<R: Read> Walk<R> {
                     continue;
                 }
                 IDLE => {
-                    self.input.length("when a key was used")?;
+                    idle = Some(self.input.length("when a key was used")?);
                     continue;
                 }
                 FREQUENCY => {
-                    self.input.byte("how often a key was used")?;
+                    frequency = Some(self.input.byte("how often a key was used")?);
                     continue;
                 }
                 END => break,
                 SLOT_IMPORT..=END => self.between_keys(code)?,
-                kind => self.key(kind, expires_at, from, on_key)?,
+                code => {
+                    let head = KeyHead {
+                        database: self.database,
+                        name: &[],
+                        code,
+                        expires_at,
+                        idle,
+                        frequency,
+                        value_from: 0,
+                    };
+                    self.key(head, from, on_key)?;
+                }
             }
-            expires_at = None;
+            (expires_at, idle, frequency) = (None, None, None);
             from = self.input.offset();
         }
         if expires_at.is_some() {
@@ -201,12 +231,21 @@ impl<R: Read> Walk<R> {
                 }
             }
             FUNCTION => {
+                let counts = self.options.only.has_functions();
+                if counts {
+                    input.give(Part::Function)?;
+                    input.begin_copy();
+                }
                 let form = input.form("a library of functions")?;
                 self.hash.number(form.length());
                 input.string(form, "a library of functions", |portion| self.hash.portion(portion))?;
+                input.end_copy()?;
                 let digest = self.hash.finish();
-                self.functions.add(&digest);
-                self.summary.functions += 1;
+                if counts {
+                    input.give(Part::FunctionEnd { to: input.offset() })?;
+                    self.functions.add(&digest);
+                    self.summary.functions += 1;
+                }
             }
             MODULE_FACTS => {
                 let id = input.length("a module's number")?;
@@ -251,22 +290,32 @@ impl<R: Read> Walk<R> {
             let room = FACT_BYTES_KEPT - value.len();
             value.extend(portion.iter().take(room));
         })?;
+        self.input.give(Part::Fact {
+            name: &name,
+            value: &value,
+        })?;
         if let Some(kept) = KEPT_FACTS.iter().find(|kept| kept.as_bytes() == name) {
             self.facts.insert(kept, value);
         }
         Ok(())
     }
 
-    fn key(
-        &mut self,
-        code: u8,
-        expires_at: Option<i64>,
-        from: u64,
-        on_key: &mut dyn FnMut(&KeyFact<'_>),
-    ) -> Result<(), RedisError> {
+    fn key(&mut self, head: KeyHead<'_>, from: u64, on_key: &mut dyn FnMut(&KeyFact<'_>)) -> Result<(), RedisError> {
+        let expires_at = head.expires_at;
         let mut name = std::mem::take(&mut self.values.name);
         self.input.whole(&mut name, "a key's name")?;
-        let value = self.values.read(code, &mut self.input)?;
+        let is_chosen = self.options.only.takes(self.database, &name);
+        if is_chosen && self.input.sink.is_some() {
+            let value_from = self.input.offset();
+            self.input.give(Part::Key(KeyHead {
+                name: &name,
+                value_from,
+                ..head
+            }))?;
+            self.input.begin_copy();
+        }
+        let value = self.values.read(head.code, &mut self.input)?;
+        self.input.end_copy()?;
         if let Some(id) = value.module {
             self.note_module(id);
         }
@@ -274,6 +323,12 @@ impl<R: Read> Walk<R> {
             *keys -= 1;
             *expiring -= i64::from(expires_at.is_some());
         }
+        if !is_chosen {
+            self.values.name = name;
+            return Ok(());
+        }
+        let to = self.input.offset();
+        self.input.give(Part::KeyEnd { to })?;
         let database = self.summary.databases.entry(self.database).or_default();
         let gone_until = self.options.gone_until.unwrap_or(i64::MIN);
         let has_no_field = value.kind == KeyKind::Hash && value.elements == 0;
@@ -352,6 +407,7 @@ impl<R: Read> Walk<R> {
             database.digest = self.sums.remove(number).unwrap_or_default().digest();
         }
         self.summary.functions_digest = self.functions.digest();
+        self.input.give(Part::End)?;
         Ok(self.summary)
     }
 }

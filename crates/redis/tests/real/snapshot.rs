@@ -96,14 +96,14 @@ async fn the_digest_does_not_depend_on_how_a_server_keeps_its_data() {
             }
         }
         let none = WalkOptions::default();
-        let (small, one) = snapshot_of(&address(&packed), &options(&packed).await, none).await;
-        let (large, two) = snapshot_of(&address(&tables), &options(&tables).await, none).await;
+        let (small, one) = snapshot_of(&address(&packed), &options(&packed).await, none.clone()).await;
+        let (large, two) = snapshot_of(&address(&tables), &options(&tables).await, none.clone()).await;
         assert_eq!(one.differences(&two), Vec::<String>::new(), "{flavour:?}");
         assert_eq!(one.digest(), two.digest());
         assert!(one.checksum.is_some() && two.checksum.is_none(), "rdbchecksum no");
         assert_ne!(small.len(), large.len());
         tables.command(&["HSET", "h", "f", "2"]);
-        let (_, three) = snapshot_of(&address(&tables), &options(&tables).await, none).await;
+        let (_, three) = snapshot_of(&address(&tables), &options(&tables).await, none.clone()).await;
         assert_eq!(one.differences(&three), ["database 0: the content of keys differs"]);
         let mut keys = Vec::new();
         walk(small.as_slice(), none, &mut |key| {
@@ -124,6 +124,7 @@ async fn what_has_expired_by_a_moment_can_be_left_out() {
         let (bytes, all) = snapshot_of(&address(&server), &options(&server).await, WalkOptions::default()).await;
         let later = WalkOptions {
             gone_until: Some(now_ms() + 6000),
+            ..WalkOptions::default()
         };
         let some = walk(bytes.as_slice(), later, &mut |_| {}).unwrap();
         assert_eq!((all.keys(), all.expiring(), some.keys(), some.expiring()), (2, 1, 1, 0));

@@ -160,8 +160,9 @@ async fn base_and_commands_are_the_source_at_any_border() {
                 // Our own digest says the same; what expires meanwhile is left out on both sides.
                 let gone = WalkOptions {
                     gone_until: Some(now_ms() + 3000),
+                    ..WalkOptions::default()
                 };
-                let (_, source) = snapshot_of(&address(&server), &options, gone).await;
+                let (_, source) = snapshot_of(&address(&server), &options, gone.clone()).await;
                 loaded.lead().await.unwrap();
                 let (_, restored) = snapshot_of(loaded.address(), &options, gone).await;
                 assert_eq!(source.differences(&restored), Vec::<String>::new(), "{flavour:?}");

@@ -16,6 +16,7 @@ mod files;
 mod logical;
 mod measure;
 mod physical;
+mod redis;
 mod replay;
 mod report;
 mod site;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 const BYTES: &str = "2GiB";
 /// What a log is replayed on. Its size counts little, and copies of it have to be made again and again.
 const REPLAY_BYTES: &str = "1GiB";
-const USAGE: &str = "usage: ballast-bench physical|logical|archive|replay [--json]\n\
+const USAGE: &str = "usage: ballast-bench physical|logical|archive|replay|redis [--json]\n\
     BALLAST_PROGRAM names the program to measure, BALLAST_MYDUMPER a rival of logical; BALLAST_BENCH_BYTES says how much data to make, such as 200MiB";
 
 fn main() -> ExitCode {
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
         [name, "--json"] | ["--json", name] => (name, true),
         _ => ("", false),
     };
-    if !["physical", "logical", "archive", "replay"].contains(&name) {
+    if !["physical", "logical", "archive", "replay", "redis"].contains(&name) {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     }
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         "logical" => logical::run(&measured, &program("BALLAST_MYDUMPER"), bytes),
         "archive" => archive::run(&measured),
         "replay" => replay::run(&measured, bytes),
+        "redis" => redis::run(&measured, bytes),
         _ => physical::run(&measured, bytes),
     };
     if json {
