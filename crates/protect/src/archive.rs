@@ -3,15 +3,19 @@
 //! Here is the story; each step has a file. [`recover`] what the last run left → [`begin`] (pure) decides where to go on → [`follow`] the
 //! server: [`ledger`] books, [`writer`] makes durable, the source is told, [`seal`] (pure) says when a segment is closed → the
 //! [`shelf`] hands it to each repository's [`upload`], which [`merge`]s small ones. What lies where in between is [`spool`].
+//!
+//! So it is for MySQL. For a Redis the middle is [`redis`]; what both are to the rest is [`kind`].
 
 mod begin;
 mod facts;
 mod follow;
+mod kind;
 mod latest;
 mod ledger;
 mod merge;
 mod recorder;
 mod recover;
+mod redis;
 mod seal;
 mod server;
 mod shelf;
@@ -26,15 +30,17 @@ use std::time::Duration;
 use ballast_base::{Cancel, TaskSet};
 use tokio::sync::watch;
 
+pub(crate) use self::kind::is_of_redis;
 pub use self::latest::LogStatus;
 pub(crate) use self::latest::log_status;
-use self::recorder::Recorder;
+use self::recorder::{Origin, Recorder};
 use self::shelf::Shelf;
 use self::spool::Spool;
 use self::upload::{Away, Uploader};
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
 use crate::mysql::preflight::address;
+use crate::redis::preflight::address as redis_address;
 use crate::settings::{KeyMaterial, RepositorySettings, SourceKind, SourceSettings, SpoolSettings};
 use crate::vault::{LostRepository, Vault};
 
@@ -68,11 +74,10 @@ pub struct ArchiveOutcome {
 /// Follows the log of one source until `context` is cancelled, which is its ordinary end.
 pub async fn archive(context: &Context, vault: &Vault, request: &ArchiveRequest<'_>) -> Result<ArchiveOutcome> {
     let source = request.source;
-    if source.kind != SourceKind::Mysql {
-        let message = format!("source \"{}\": this version follows the log of MySQL only", source.name);
-        return Err(ProtectError::usage(message));
-    }
-    let address = address(source)?;
+    let origin = match source.kind {
+        SourceKind::Mysql => Origin::Mysql(address(source)?),
+        SourceKind::Redis => Origin::Redis(redis_address(source)?),
+    };
     let Some(repository) = vault.repositories().first() else {
         return Err(ProtectError::usage("the configuration names no repository").hint("add a [[repository]]"));
     };
@@ -88,7 +93,7 @@ pub async fn archive(context: &Context, vault: &Vault, request: &ArchiveRequest<
         context,
         vault,
         source,
-        address,
+        origin,
         repository: repository.clone(),
         spool,
         spool_limit: request.spool.limit,
@@ -97,6 +102,8 @@ pub async fn archive(context: &Context, vault: &Vault, request: &ArchiveRequest<
         current: active.as_ref().map(|active| active.stream.id),
         active,
         worked: false,
+        refusing: None,
+        before: None,
     };
     let recorded = recorder.run().await;
     let closed = recorder.close().await;
@@ -115,11 +122,11 @@ pub async fn archive(context: &Context, vault: &Vault, request: &ArchiveRequest<
     let tail = recorder
         .active
         .as_ref()
-        .map(|active| (active.stream.id, active.writer.ledger()));
+        .map(|active| (active.stream.id, active.writer.books().place()));
     Ok(ArchiveOutcome {
-        stream: tail.map(|(id, _)| id.to_string()),
-        file: tail.map(|(_, ledger)| ledger.file().to_owned()),
-        offset: tail.map(|(_, ledger)| ledger.file_offset()),
+        stream: tail.as_ref().map(|(id, _)| id.to_string()),
+        file: tail.as_ref().map(|(_, (file, _))| file.clone()),
+        offset: tail.map(|(_, (_, offset))| offset),
         spool_bytes: shelf.bytes(),
         lost: lost(request, &shelf, &losses),
         seconds: context.clock.elapsed().saturating_sub(from).as_secs_f64(),

@@ -15,6 +15,7 @@ use ballast_repository::{Repository, SegmentPlace, StreamId, StreamListing, Stre
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::is_of_redis;
 use crate::context::Context;
 use crate::error::{ProtectError, Result};
 use crate::log_plan::{GoBack, go_back};
@@ -233,6 +234,9 @@ async fn choose<'a>(context: &Context, vault: &'a Vault, source: &str) -> Result
         let mut streams = Vec::new();
         for id in repository.streams(&context.cancel).await? {
             let listing = repository.stream(id, &context.cancel).await?;
+            if is_of_redis(&listing.facts) {
+                continue;
+            }
             match StreamFacts::deserialize(&listing.facts) {
                 Ok(facts) if facts.source == source => streams.push((facts, listing)),
                 Ok(_) => {}

@@ -8,7 +8,7 @@ pub(crate) mod load;
 mod load_book;
 pub(crate) mod load_plan;
 mod load_proof;
-mod preflight;
+pub(crate) mod preflight;
 pub(crate) mod proof;
 mod record;
 pub(crate) mod restore;

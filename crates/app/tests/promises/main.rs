@@ -22,6 +22,7 @@ mod out_of_files;
 mod position;
 mod recorded;
 mod redis;
+mod redis_log;
 mod redis_target;
 mod replay;
 mod rows_consistent;

@@ -37,13 +37,7 @@ pub(crate) fn recorded(folder: &Path) -> Vec<Recorded> {
         .build()
         .unwrap();
     let mut streams = runtime.block_on(async {
-        let settings = StorageSettings {
-            url: format!("file://{}", folder.display()),
-            ..StorageSettings::default()
-        };
-        let store = ballast_storage::open(&settings, Presence::MustExist).await.unwrap();
-        let lock = Lock::Passphrase(Secret::new(PASSPHRASE.to_owned()));
-        let repository = Repository::open("test", store, &lock, &Cancel::new()).await.unwrap();
+        let repository = open(folder).await;
         let mut streams = Vec::new();
         for id in repository.streams(&Cancel::new()).await.unwrap() {
             streams.push(read(&repository, id).await);
@@ -52,6 +46,16 @@ pub(crate) fn recorded(folder: &Path) -> Vec<Recorded> {
     });
     streams.sort_by_key(|stream| stream.facts["started_at"].as_str().unwrap().to_owned());
     streams
+}
+
+pub(crate) async fn open(folder: &Path) -> Repository {
+    let settings = StorageSettings {
+        url: format!("file://{}", folder.display()),
+        ..StorageSettings::default()
+    };
+    let store = ballast_storage::open(&settings, Presence::MustExist).await.unwrap();
+    let lock = Lock::Passphrase(Secret::new(PASSPHRASE.to_owned()));
+    Repository::open("test", store, &lock, &Cancel::new()).await.unwrap()
 }
 
 async fn read(repository: &Repository, id: StreamId) -> Recorded {

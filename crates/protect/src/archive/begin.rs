@@ -112,10 +112,12 @@ pub(crate) fn begin(held: Option<&Held>, wanted: &[Wanted], server: &ServerLog, 
         Cause::Reset => Some(oldest.clone()),
         // What came before our end of it is there twice, and what came after is not ours.
         Cause::Shortened => Some(held.file.clone()),
-        Cause::Purged | Cause::Failover | Cause::SpoolLost => match newest_contained(held, server, heads) {
-            Ok(file) => file,
-            Err(ask) => return ask,
-        },
+        Cause::Purged | Cause::Backlog | Cause::Failover | Cause::SpoolLost => {
+            match newest_contained(held, server, heads) {
+                Ok(file) => file,
+                Err(ask) => return ask,
+            }
+        }
     };
     let file = file.unwrap_or_else(|| oldest.clone());
     let Some(head) = heads.get(&file) else {

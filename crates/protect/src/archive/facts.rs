@@ -51,6 +51,8 @@ pub(crate) enum Cause {
     Failover,
     /// The spool that goes with the stream is not here.
     SpoolLost,
+    /// A Redis had forgotten what followed when it was asked.
+    Backlog,
 }
 
 impl Cause {
@@ -62,6 +64,7 @@ impl Cause {
             Self::Purged => "purged",
             Self::Failover => "failover",
             Self::SpoolLost => "spool-lost",
+            Self::Backlog => "backlog",
         }
     }
 
@@ -72,6 +75,7 @@ impl Cause {
             Self::Purged => "the server removed files of its log",
             Self::Failover => "it is another server now",
             Self::SpoolLost => "the spool of the stream before is not here",
+            Self::Backlog => "the server had forgotten what followed",
         }
     }
 }

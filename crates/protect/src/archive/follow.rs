@@ -37,7 +37,7 @@ const COMMIT_TAKES_MAX: Duration = Duration::from_millis(1500);
 pub(super) enum Ended {
     /// Asked to.
     Stopped,
-    Lost(MysqlError),
+    Lost(ProtectError),
     /// The server shuts down.
     ShutDown,
     /// Our last event is not at its place.
@@ -121,7 +121,7 @@ impl Follow<'_> {
     /// Follows until something ends it. The writer comes back unless its books are not to be trusted, or its disk failed.
     pub(super) async fn run(&self, mut follower: LogFollower, active: Active) -> Result<(Option<Active>, Ended)> {
         let Active { stream, writer } = active;
-        let tail = writer.ledger().tail();
+        let tail = writer.books().mysql()?.tail();
         let (asked, clock) = watch::channel(None);
         let _clock = self.keep_clock(asked);
         let mut work = Work {
@@ -215,7 +215,7 @@ impl Work<'_> {
                     if let Err(error) = self.settle(follower, &written.writer, written.acknowledge).await {
                         self.shelve(written.closed);
                         resting = Some(written.writer);
-                        break Ended::Lost(error);
+                        break Ended::Lost(error.into());
                     }
                     self.shelve(written.closed);
                     resting = Some(written.writer);
@@ -230,7 +230,7 @@ impl Work<'_> {
                         break ended;
                     }
                 }
-                Happened::Followed(Err(error)) => break Ended::Lost(error),
+                Happened::Followed(Err(error)) => break Ended::Lost(error.into()),
                 Happened::Tick => {}
             }
         };
@@ -269,7 +269,7 @@ impl Work<'_> {
                 tracing::debug!(%error, "the last acknowledgement is not sent");
             }
             self.shelve(written.closed);
-            if self.group.is_empty() && !(close && written.writer.ledger().open_bytes() > 0) {
+            if self.group.is_empty() && !(close && written.writer.books().open_bytes() > 0) {
                 return Ok((Some(written.writer), ended));
             }
             written = self.write(written.writer, close).await?;
@@ -345,14 +345,14 @@ impl Work<'_> {
         acknowledge: Option<Place>,
     ) -> std::result::Result<(), MysqlError> {
         self.follow.context.progress("archive", writer.durable(), None);
-        let last_at = writer.ledger().last_at();
+        let last_at = writer.books().last_at();
         // Of each transaction once: when it is closed later on, it is no further behind.
         if last_at > self.last_at {
             self.last_at = last_at;
             let behind = self.server_now().map(|now| now.saturating_sub(last_at));
             self.lag = behind.map(Duration::from_micros);
         }
-        if writer.ledger().open_bytes() == 0 {
+        if writer.books().open_bytes() == 0 {
             self.open_since = None;
         } else if self.open_since.is_none() {
             self.open_since = Some(self.follow.context.clock.elapsed());
@@ -513,14 +513,14 @@ pub(super) fn shelve(
 ) {
     for ClosedJournal { path, closed, raw } in closed {
         let (place, facts) = (closed.place, closed.facts);
-        let end_of_file = facts.files.last().map(|file| file.offset + (place.end - file.at));
+        let told = facts.told(&place);
         context.news(LogNews::Sealed {
             stream: stream.id.to_string(),
             start: place.start,
             end: place.end,
-            transactions: facts.transactions,
-            file: facts.files.last().map(|file| file.name.clone()).unwrap_or_default(),
-            offset: end_of_file.unwrap_or_default(),
+            transactions: told.transactions,
+            file: told.file,
+            offset: told.offset,
             last_commit_at: moment(place.last_at),
             lag_seconds: lag.filter(|_| place.last_at > 0).map(|lag| lag.as_secs_f64()),
         });

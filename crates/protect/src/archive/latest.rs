@@ -5,7 +5,7 @@ use ballast_repository::{Repository, SegmentPlace, StreamId};
 use jiff::Timestamp;
 
 use super::begin::{Held, Identity};
-use super::facts::{SegmentFacts, StreamFacts};
+use super::kind::{LogSegment, LogStream};
 use super::spool::Spool;
 use crate::context::Context;
 use crate::error::{ProtectError, Result};
@@ -16,9 +16,9 @@ use crate::vault::Vault;
 #[derive(Debug)]
 pub(crate) struct Latest {
     pub(crate) id: StreamId,
-    pub(crate) facts: StreamFacts,
+    pub(crate) facts: LogStream,
     /// The segment that is its end without a hole, and what it says of itself.
-    pub(crate) last: Option<(SegmentPlace, SegmentFacts)>,
+    pub(crate) last: Option<(SegmentPlace, LogSegment)>,
     pub(crate) seen_until: Option<u64>,
 }
 
@@ -37,15 +37,15 @@ pub struct LogStatus {
 /// Looks for it in all repositories at hand.
 pub(crate) async fn latest(context: &Context, vault: &Vault, source: &str) -> Result<Option<Latest>> {
     let cancel = &context.cancel;
-    let mut found: Option<(StreamFacts, StreamId, &Repository, u64)> = None;
+    let mut found: Option<(LogStream, StreamId, &Repository, u64)> = None;
     for repository in vault.repositories() {
         for id in repository.streams(cancel).await? {
             let facts = repository.stream_facts(id, cancel).await?;
-            let Ok(facts) = serde_json::from_value::<StreamFacts>(facts) else {
+            let Ok(facts) = serde_json::from_value::<LogStream>(facts) else {
                 continue;
             };
-            let known = found.as_ref().map(|(facts, id, ..)| (facts.started_at, *id));
-            if facts.source != source || known > Some((facts.started_at, id)) {
+            let known = found.as_ref().map(|(facts, id, ..)| (facts.started_at(), *id));
+            if facts.source() != source || known > Some((facts.started_at(), id)) {
                 continue;
             }
             let end = repository.stream(id, cancel).await?.held_end();
@@ -78,30 +78,33 @@ pub(crate) async fn latest(context: &Context, vault: &Vault, source: &str) -> Re
 }
 
 impl Latest {
-    /// File and offset of its end.
-    fn place(&self) -> (String, u64) {
-        let file = self.last.as_ref().and_then(|(place, facts)| {
-            let file = facts.files.last()?;
-            Some((file.name.clone(), file.offset + (place.end - file.at)))
-        });
-        file.unwrap_or_else(|| (self.facts.first_file.clone(), 0))
+    /// File and offset of its end; of a Redis, history and offset.
+    pub(super) fn place(&self) -> (String, u64) {
+        match &self.last {
+            Some((place, facts)) => {
+                let told = facts.told(place);
+                (told.file, told.offset)
+            }
+            None => self.facts.first_place(),
+        }
     }
 
-    /// As a recorder holds it that has no spool for it.
+    /// As a recorder of a MySQL holds it that has no spool for it.
     pub(super) fn held(&self) -> Result<Held> {
         let (file, offset) = self.place();
-        let last = self.last.as_ref().map(|(_, facts)| facts);
+        let facts = self.facts.mysql()?;
+        let last = self.last.as_ref().map(|(_, facts)| facts.mysql()).transpose()?;
         let head = last.and_then(|facts| facts.files.last()).map(|file| file.head.clone());
-        let executed = last.map_or(&self.facts.before, |facts| &facts.through);
+        let executed = last.map_or(&facts.before, |facts| &facts.through);
         Ok(Held {
             server: Identity {
-                uuid: self.facts.server_uuid.clone(),
-                id: self.facts.server_id,
+                uuid: facts.server_uuid.clone(),
+                id: facts.server_id,
             },
             file,
             offset,
-            head: head.unwrap_or_else(|| self.facts.head.clone()),
-            executed: ExecutedSet::parse(self.facts.flavour, executed)?,
+            head: head.unwrap_or_else(|| facts.head.clone()),
+            executed: ExecutedSet::parse(facts.flavour, executed)?,
             ours: false,
             contradicted: false,
         })
@@ -119,7 +122,10 @@ pub(crate) async fn log_status(
         return Ok(None);
     };
     let (file, offset) = latest.place();
-    let last_at = latest.last.as_ref().map_or(0, |(place, _)| place.last_at);
+    let last_at = latest
+        .last
+        .as_ref()
+        .map_or(0, |(place, facts)| place.last_at.max(facts.seen_until()));
     let until = last_at.max(latest.seen_until.unwrap_or(0));
     Ok(Some(LogStatus {
         stream: latest.id.to_string(),

@@ -8,6 +8,7 @@ use ballast_repository::SegmentPlace;
 use jiff::Timestamp;
 
 use super::facts::{SegmentFacts, Stretch};
+use super::kind::{Closed, LogSegment};
 use super::tail::{Piece, Tail};
 use crate::error::{ProtectError, Result};
 
@@ -54,13 +55,6 @@ struct Open {
     first_transaction: Option<u64>,
     first_at: u64,
     last_at: u64,
-}
-
-/// A segment that was closed.
-#[derive(Debug, Clone)]
-pub(crate) struct Closed {
-    pub(crate) place: SegmentPlace,
-    pub(crate) facts: SegmentFacts,
 }
 
 impl Ledger {
@@ -273,7 +267,7 @@ impl Ledger {
                 first_at: open.first_at,
                 last_at: open.last_at,
             },
-            facts: SegmentFacts {
+            facts: LogSegment::Mysql(SegmentFacts {
                 files: vec![Stretch {
                     name: self.file.clone(),
                     offset: open.file_offset,
@@ -287,7 +281,7 @@ impl Ledger {
                 starts_between: open.starts_between,
                 ends_between: self.open.starts_between,
                 sealed_at: now,
-            },
+            }),
         })
     }
 }

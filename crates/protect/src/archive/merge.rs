@@ -8,7 +8,7 @@ use std::time::Duration;
 use ballast_base::{Cancel, run_blocking};
 use ballast_repository::{Repository, RepositoryError, SegmentPlace, StreamId, StreamListing};
 
-use super::facts::SegmentFacts;
+use super::kind::LogSegment;
 use super::seal::merge_next;
 use crate::context::Context;
 use crate::error::Result;
@@ -119,11 +119,11 @@ async fn merge(
     for place in parts {
         read.push(repository.segment(stream, place, stop).await?);
     }
-    let facts: Option<Vec<SegmentFacts>> = read
+    let facts: Option<Vec<LogSegment>> = read
         .iter()
         .map(|(facts, _)| serde_json::from_value(facts.facts.clone()).ok())
         .collect();
-    let facts = facts.and_then(|facts| SegmentFacts::merged(&facts));
+    let facts = facts.and_then(|facts| LogSegment::merged(&facts));
     let facts = facts.and_then(|facts| serde_json::to_value(facts).ok());
     let facts = facts.ok_or(RepositoryError::NotMergeable("segments whose facts are not understood"))?;
     let sealer = repository.clone();

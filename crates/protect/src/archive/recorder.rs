@@ -7,6 +7,7 @@ use ballast_base::{Cancel, Retryable as _, random_unit, run_blocking};
 use ballast_mysql::{
     Connection, ExecutedSet, FollowOptions, LogFollower, LogPlace, MysqlError, ServerAddress, read_log_head,
 };
+use ballast_redis::RefusingListener;
 use ballast_repository::{Repository, StreamId};
 use tokio::sync::watch;
 
@@ -14,6 +15,7 @@ use super::begin::{Head, Heads, Held, Identity, Step, Wanted, Why, begin};
 use super::facts::{After, StreamFacts};
 use super::follow::{Ended, Follow, shelve};
 use super::is_interrupted;
+use super::kind::{Books, LogStream};
 use super::latest::{Latest, latest};
 use super::ledger::Ledger;
 use super::recover::{Active, recover_one};
@@ -43,12 +45,19 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const FULL_WAIT: Duration = Duration::from_millis(500);
 const FREE_SHARE: u64 = 10;
 
+/// Whose log it is.
+#[derive(Debug, Clone)]
+pub(super) enum Origin {
+    Mysql(ServerAddress),
+    Redis(ballast_redis::ServerAddress),
+}
+
 #[derive(Debug)]
 pub(super) struct Recorder<'a> {
     pub(super) context: &'a Context,
     pub(super) vault: &'a Vault,
     pub(super) source: &'a SourceSettings,
-    pub(super) address: ServerAddress,
+    pub(super) origin: Origin,
     /// Its keys are those of all.
     pub(super) repository: Repository,
     pub(super) spool: Spool,
@@ -60,6 +69,9 @@ pub(super) struct Recorder<'a> {
     pub(super) current: Option<StreamId>,
     /// The server was followed once: from then on no failure is for good.
     pub(super) worked: bool,
+    /// Of a Redis: where it is refused to be promoted, and the stream that a new one would follow on.
+    pub(super) refusing: Option<RefusingListener>,
+    pub(super) before: Option<(StreamId, super::redis::Held)>,
 }
 
 /// Why a connection did not get as far as following.
@@ -68,6 +80,15 @@ pub(super) struct Failure {
     error: ProtectError,
     /// It may go better the next time, without anybody doing anything.
     retry: bool,
+}
+
+impl From<ballast_redis::RedisError> for Failure {
+    fn from(error: ballast_redis::RedisError) -> Self {
+        Self {
+            retry: error.may_retry(),
+            error: error.into(),
+        }
+    }
 }
 
 impl From<MysqlError> for Failure {
@@ -91,7 +112,7 @@ impl From<ballast_base::Cancelled> for Failure {
     }
 }
 
-type Tried<T> = std::result::Result<T, Failure>;
+pub(super) type Tried<T> = std::result::Result<T, Failure>;
 
 impl Recorder<'_> {
     /// Follows until the work is asked to end. An error only if the server can never be followed as things are.
@@ -144,21 +165,28 @@ impl Recorder<'_> {
 
     /// One connection, from looking at the server to the end.
     async fn session(&mut self, contradicted: bool) -> Tried<Ended> {
-        let lease = Lease::take(self.context, Alone::Archive, &self.source.name, &self.address).await?;
-        let ended = Box::pin(self.held(contradicted)).await;
+        match self.origin.clone() {
+            Origin::Mysql(address) => self.mysql_session(&address, contradicted).await,
+            Origin::Redis(address) => self.redis_session(&address).await,
+        }
+    }
+
+    async fn mysql_session(&mut self, address: &ServerAddress, contradicted: bool) -> Tried<Ended> {
+        let lease = Lease::take(self.context, Alone::Archive, &self.source.name, address).await?;
+        let ended = Box::pin(self.held(address, contradicted)).await;
         if let Some(lease) = lease {
             lease.release().await?;
         }
         ended
     }
 
-    async fn held(&mut self, contradicted: bool) -> Tried<Ended> {
+    async fn held(&mut self, address: &ServerAddress, contradicted: bool) -> Tried<Ended> {
         let cancel = &self.context.cancel;
-        let mut connection = Connection::open(&self.address, cancel).await?;
-        let server = look(self.source, &mut connection).await?;
+        let mut connection = Connection::open(address, cancel).await?;
+        let server = look(self.source, address, &mut connection).await?;
         connection.close().await;
         let active = self.place(&server, contradicted).await?;
-        let tail = active.writer.ledger().tail();
+        let tail = active.writer.books().mysql()?.tail();
         let place = LogPlace {
             file: tail.file.clone(),
             offset: tail.ask_from(),
@@ -166,7 +194,7 @@ impl Recorder<'_> {
         // Not the run's own: an interrupted run still has something to say to the source.
         let wire = Cancel::new();
         let options = self.options(&server);
-        let connected = LogFollower::connect(&self.address, &options, &place, &wire);
+        let connected = LogFollower::connect(address, &options, &place, &wire);
         let follower = match cancel.race(connected).await {
             Ok(Ok(follower)) => follower,
             Ok(Err(error)) => {
@@ -183,7 +211,7 @@ impl Recorder<'_> {
             self.say_what_it_lacks(&server);
         }
         self.context.news(LogNews::Connected {
-            server: self.address.place(),
+            server: address.place(),
             version: server.version.clone(),
             stream: active.stream.id.to_string(),
             file: tail.file.clone(),
@@ -192,7 +220,7 @@ impl Recorder<'_> {
         });
         let follow = Follow {
             context: self.context,
-            address: &self.address,
+            address,
             settings: self.source.log,
             spool_limit: self.spool_limit,
             shelf: &self.shelf,
@@ -240,7 +268,7 @@ impl Recorder<'_> {
         }
         let mut heads = Heads::new();
         if let Some(active) = &self.active {
-            let held = held(active, contradicted);
+            let held = held(active, contradicted)?;
             match self.decide(Some(&held), &[], server, &mut heads).await? {
                 Step::GoOn => {
                     if let Some(mut active) = self.active.take() {
@@ -288,7 +316,7 @@ impl Recorder<'_> {
     }
 
     async fn read_head(&self, server: &Server, file: &str, heads: &mut Heads) -> Tried<()> {
-        let read = read_log_head(&self.address, server.flavour, file, &self.context.cancel).await?;
+        let read = read_log_head(&server.address, server.flavour, file, &self.context.cancel).await?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(&read.format).update(&read.previous);
         // A server that was made of a backup has executed what its own files do not speak of.
@@ -336,13 +364,18 @@ impl Recorder<'_> {
             after,
         };
         let id = StreamId::new_random();
-        let ledger = Ledger::new(server.flavour, file, head.before.clone());
-        self.tell(id, &facts);
+        let books = Books::Mysql(Box::new(Ledger::new(server.flavour, file, head.before.clone())));
+        self.tell(id, facts.after.as_ref(), file);
+        Ok(self.open_stream(id, LogStream::Mysql(facts), books).await?)
+    }
+
+    /// From here on it is a stream of the spool.
+    pub(super) async fn open_stream(&mut self, id: StreamId, facts: LogStream, books: Books) -> Result<Active> {
         let state = State::new(id, facts);
         let folder = self.spool.begin(&state)?;
         let (repository, place) = (self.repository.clone(), folder.clone());
-        let begun = run_blocking("begin a journal", move || Writer::begin(&repository, place, ledger)).await;
-        let writer = begun.map_err(ProtectError::from)??;
+        let begun = run_blocking("begin a journal", move || Writer::begin(&repository, place, books)).await;
+        let writer = begun??;
         let stream = Stream {
             id,
             facts: serde_json::to_value(&state.facts).unwrap_or_default(),
@@ -377,7 +410,7 @@ impl Recorder<'_> {
     }
 
     /// What is open of a stream that is not gone on with is stored, too.
-    async fn retire(&mut self) -> Result<()> {
+    pub(super) async fn retire(&mut self) -> Result<()> {
         let Some(Active { stream, mut writer }) = self.active.take() else {
             return Ok(());
         };
@@ -387,25 +420,25 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    fn tell(&self, id: StreamId, facts: &StreamFacts) {
-        let after = facts.after.as_ref();
+    pub(super) fn tell(&self, id: StreamId, after: Option<&After>, first: &str) {
+        let source = &self.source.name;
         if let Some(after) = after {
             let missing = if after.missing.is_empty() {
-                "nothing is missing as far as numbers of transactions tell".to_owned()
+                "nothing is missing as far as the server tells".to_owned()
             } else {
                 format!("missing in between: {}", after.missing)
             };
             let message = format!(
                 "the log of \"{}\" is recorded anew: {}; {missing}",
-                facts.source,
+                source,
                 after.cause.words()
             );
-            let hint = "a backup now makes every later moment restorable: ballast backup ".to_owned() + &facts.source;
+            let hint = "a backup now makes every later moment restorable: ballast backup ".to_owned() + source;
             self.context.warn(message, Some(hint));
         }
         self.context.news(LogNews::StreamBegun {
             stream: id.to_string(),
-            first_file: facts.first_file.clone(),
+            first_file: first.to_owned(),
             after: after.map(|after| after.stream.clone()),
             cause: after.map(|after| after.cause.name()),
             missing: after.map(|after| after.missing.clone()),
@@ -453,10 +486,11 @@ impl Recorder<'_> {
     }
 }
 
-fn held(active: &Active, contradicted: bool) -> Held {
-    let tail = active.writer.ledger().tail();
-    let facts = &active.stream.state.facts;
-    Held {
+fn held(active: &Active, contradicted: bool) -> Result<Held> {
+    let ledger = active.writer.books().mysql()?;
+    let tail = ledger.tail();
+    let facts = active.stream.state.facts.mysql()?;
+    Ok(Held {
         server: Identity {
             uuid: facts.server_uuid.clone(),
             id: facts.server_id,
@@ -464,10 +498,10 @@ fn held(active: &Active, contradicted: bool) -> Held {
         file: tail.file,
         offset: tail.file_offset,
         head: tail.head,
-        executed: active.writer.ledger().executed().clone(),
+        executed: ledger.executed().clone(),
         ours: true,
         contradicted,
-    }
+    })
 }
 
 fn no_log(source: &SourceSettings) -> ProtectError {

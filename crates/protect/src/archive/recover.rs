@@ -8,10 +8,9 @@ use ballast_base::run_blocking;
 use ballast_repository::{Journal, Repository, StreamId};
 use jiff::Timestamp;
 
-use super::ledger::{Closed, Ledger, whole_events};
+use super::kind::{Books, Closed, LogStream, LogTail};
 use super::shelf::{NewItem, Shelf, Stream};
 use super::spool::{Found, Spool, at};
-use super::tail::Tail;
 use super::writer::{About, Writer};
 use crate::context::Context;
 use crate::error::{ProtectError, Result, chain};
@@ -72,15 +71,15 @@ async fn read_back(
         folder: found.folder,
         state: found.state,
     });
-    let flavour = stream.state.facts.flavour;
     let mut items = Vec::new();
-    let (mut ledger, mut whole) = (None, true);
+    let (mut books, mut whole) = (None, true);
     for (number, (start, path)) in found.journals.iter().enumerate() {
         let end = found.journals.get(number + 1).map(|(next, _)| *next);
         let (reader, file, start, now) = (repository.clone(), path.clone(), *start, context.clock.now());
-        let read = run_blocking("read a journal", move || -> Result<(Ledger, Option<Closed>)> {
+        let of = stream.state.facts.clone();
+        let read = run_blocking("read a journal", move || -> Result<(Books, Option<Closed>)> {
             let (tail, raw) = read_journal(&reader, &file, start, end)?;
-            book(flavour, &tail, &raw, now)
+            book(&of, &tail, &raw, now)
         });
         match read.await? {
             Ok((after, closed)) => {
@@ -92,7 +91,7 @@ async fn read_back(
                     }
                     None => {}
                 }
-                ledger = Some(after);
+                books = Some(after);
             }
             Err(error) => {
                 let hint = format!(
@@ -113,7 +112,7 @@ async fn read_back(
             }
         }
     }
-    let goes_on = latest && whole && ledger.is_some();
+    let goes_on = latest && whole && books.is_some();
     let count = items.len();
     if count == 0 && !goes_on && whole {
         stream.folder.remove()?;
@@ -130,19 +129,19 @@ async fn read_back(
             last: !goes_on && whole && number + 1 == count,
         });
     }
-    let Some(ledger) = ledger.filter(|_| goes_on) else {
+    let Some(books) = books.filter(|_| goes_on) else {
         return Ok(None);
     };
     let (repository, folder) = (repository.clone(), stream.folder.clone());
-    let writer = run_blocking("begin a journal", move || Writer::begin(&repository, folder, ledger)).await??;
+    let writer = run_blocking("begin a journal", move || Writer::begin(&repository, folder, books)).await??;
     Ok(Some(Active {
         stream,
         writer: Box::new(writer),
     }))
 }
 
-/// The bytes of a journal. The last one (`end` is `None`) may be torn: it is cut to whole events.
-fn read_journal(repository: &Repository, path: &Path, start: u64, end: Option<u64>) -> Result<(Tail, Vec<u8>)> {
+/// The bytes of a journal. The last one (`end` is `None`) may be torn: it is cut to what came whole.
+fn read_journal(repository: &Repository, path: &Path, start: u64, end: Option<u64>) -> Result<(LogTail, Vec<u8>)> {
     // What is read from here on is told to the server as held: it must not be in memory only.
     File::open(path)
         .and_then(|file| file.sync_all())
@@ -150,8 +149,8 @@ fn read_journal(repository: &Repository, path: &Path, start: u64, end: Option<u6
     let mut reader = Journal::open(repository, path)?;
     let not_understood = |error| ProtectError::failed("its head is not understood").because(error);
     let About { tail } = serde_json::from_value(reader.about().clone()).map_err(not_understood)?;
-    if tail.offset != start {
-        return Err(ProtectError::failed(format!("it is of log offset {}", tail.offset)));
+    if tail.offset() != start {
+        return Err(ProtectError::failed(format!("it is of log offset {}", tail.offset())));
     }
     let mut raw = Vec::new();
     while let Some(record) = reader.next_record()? {
@@ -159,7 +158,7 @@ fn read_journal(repository: &Repository, path: &Path, start: u64, end: Option<u6
     }
     let kept = match end {
         Some(end) => usize::try_from(end - start).unwrap_or(usize::MAX),
-        None => whole_events(&raw, tail.file_offset == 0, tail.event_left),
+        None => tail.whole(&raw),
     };
     if raw.len() < kept {
         return Err(ProtectError::failed(format!(
@@ -171,14 +170,9 @@ fn read_journal(repository: &Repository, path: &Path, start: u64, end: Option<u6
     Ok((tail, raw))
 }
 
-fn book(
-    flavour: ballast_mysql::LogFlavour,
-    tail: &Tail,
-    raw: &[u8],
-    now: Timestamp,
-) -> Result<(Ledger, Option<Closed>)> {
-    let mut ledger = Ledger::resume(flavour, tail)?;
-    ledger.push(raw)?;
-    let closed = ledger.close(now);
-    Ok((ledger, closed))
+fn book(of: &LogStream, tail: &LogTail, raw: &[u8], now: Timestamp) -> Result<(Books, Option<Closed>)> {
+    let mut books = Books::resume(of, tail)?;
+    books.push(raw)?;
+    let closed = books.close(now);
+    Ok((books, closed))
 }

@@ -15,6 +15,7 @@ const ENCRYPTION_HEAD_BYTES: u64 = 512;
 /// A server as it was found when the recorder came.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
+    pub(super) address: ServerAddress,
     pub(super) flavour: LogFlavour,
     pub(super) version: String,
     pub(super) log: ServerLog,
@@ -25,7 +26,11 @@ pub(super) struct Server {
 }
 
 /// Looks, and refuses a server whose log cannot be followed, or would be no use.
-pub(super) async fn look(source: &SourceSettings, connection: &mut Connection) -> Result<Server> {
+pub(super) async fn look(
+    source: &SourceSettings,
+    address: &ServerAddress,
+    connection: &mut Connection,
+) -> Result<Server> {
     let facts = Facts::read(connection).await?;
     let follow = FollowFacts::read(connection).await?;
     let mut lacking = log_requirements(&facts);
@@ -62,6 +67,7 @@ pub(super) async fn look(source: &SourceSettings, connection: &mut Connection) -
     let id = connection.value("SELECT @@GLOBAL.server_id").await?;
     let files = list_log_files(connection).await?;
     Ok(Server {
+        address: address.clone(),
         flavour,
         version: facts.version.text.clone(),
         purged: ExecutedSet::parse(flavour, &purged.unwrap_or_default())?,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::facts::SegmentFacts;
+use super::kind::LogSegment;
 use super::spool::{State, StreamFolder, at};
 use crate::error::{ProtectError, Result};
 
@@ -24,7 +24,7 @@ const HELD_BYTES_MAX: u64 = 48 * 1024 * 1024;
 pub(super) struct Item {
     pub(super) stream: Arc<Stream>,
     pub(super) place: SegmentPlace,
-    pub(super) facts: SegmentFacts,
+    pub(super) facts: LogSegment,
     path: PathBuf,
     /// The link of the segment before, once it is known.
     pub(super) previous: Arc<OnceLock<Link>>,
@@ -252,7 +252,7 @@ impl Shelf {
 pub(super) struct NewItem {
     pub(super) stream: Arc<Stream>,
     pub(super) place: SegmentPlace,
-    pub(super) facts: SegmentFacts,
+    pub(super) facts: LogSegment,
     pub(super) path: PathBuf,
     pub(super) previous: Option<Link>,
     pub(super) raw: Option<Bytes>,

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Journals follow one another without a hole: each ends where the next begins, and says in its head what the stream is there
-//! ([`Tail`]). A journal is removed when every repository holds its bytes, and the last one of a stream that is gone on with never, be
+//! ([`LogTail`](super::kind::LogTail)). A journal is removed when every repository holds its bytes, and the last one of a stream that is gone on with never, be
 //! it empty. So whatever moment a recorder is killed at, the journals tell all that it held and where it stands.
 
 use std::fs::{File, OpenOptions};
@@ -19,7 +19,7 @@ use ballast_repository::{Link, StreamId};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::facts::StreamFacts;
+use super::kind::LogStream;
 use crate::error::{ErrorKind, ProtectError, Result, chain};
 
 const STATE_FILE: &str = "stream.json";
@@ -49,7 +49,7 @@ pub(crate) struct StreamFolder {
 pub(crate) struct State {
     format: u32,
     pub(crate) stream: StreamId,
-    pub(crate) facts: StreamFacts,
+    pub(crate) facts: LogStream,
     /// Up to here every repository has it.
     pub(crate) end: u64,
     /// The link of the segment that ends there.
@@ -58,7 +58,7 @@ pub(crate) struct State {
 
 impl State {
     /// Of a stream that begins.
-    pub(crate) fn new(stream: StreamId, facts: StreamFacts) -> Self {
+    pub(crate) fn new(stream: StreamId, facts: LogStream) -> Self {
         Self {
             format: STATE_FORMAT,
             stream,
@@ -162,7 +162,7 @@ impl Spool {
                 journals,
             });
         }
-        found.sort_by_key(|found| found.state.facts.started_at);
+        found.sort_by_key(|found| found.state.facts.started_at());
         Ok(found)
     }
 

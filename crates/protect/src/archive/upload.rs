@@ -156,7 +156,8 @@ impl Uploader {
         if end < item.place.start {
             let message = format!(
                 "repository \"{}\" lacks what came before in the log of source \"{}\"",
-                self.name, stream.state.facts.source
+                self.name,
+                stream.state.facts.source()
             );
             let hint = format!("bring it there with: ballast copy --from NAME --to {}", self.name);
             self.context.warn(message, Some(hint));

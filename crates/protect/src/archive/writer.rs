@@ -9,15 +9,16 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{Closed, FILE_MAGIC, Ledger};
+use super::kind::{Books, Closed, LogTail};
+use super::ledger::FILE_MAGIC;
+use super::redis::Portion;
 use super::spool::{StreamFolder, UNFINISHED, at};
-use super::tail::Tail;
 use crate::error::{ProtectError, Result};
 
 /// In the head of a journal.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct About {
-    pub(super) tail: Tail,
+    pub(super) tail: LogTail,
 }
 
 /// A part of the log as it came.
@@ -26,6 +27,10 @@ pub(super) enum Part {
     /// A file begins.
     File(String),
     Bytes(Bytes),
+    /// Of a Redis: commands…
+    Commands(Portion),
+    /// … and the server calls the history they are in by another name from here on.
+    History(String),
 }
 
 /// A journal that is closed: its bytes become a segment.
@@ -50,11 +55,11 @@ pub(super) enum WriteError {
 pub(super) struct Writer {
     repository: Repository,
     folder: StreamFolder,
-    ledger: Ledger,
+    books: Books,
     /// What is to be written yet.
     todo: VecDeque<Part>,
     /// What the stream was where the open journal begins.
-    begin: Tail,
+    begin: LogTail,
     journal: Option<Journal>,
     /// The bytes of the open journal, all of them.
     raw: Vec<u8>,
@@ -66,14 +71,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Begins with an empty journal where the ledger stands.
-    pub(super) fn begin(repository: &Repository, folder: StreamFolder, ledger: Ledger) -> Result<Self> {
+    /// Begins with an empty journal where the books stand.
+    pub(super) fn begin(repository: &Repository, folder: StreamFolder, books: Books) -> Result<Self> {
         let mut writer = Self {
             repository: repository.clone(),
             folder,
-            begin: ledger.tail(),
-            durable: ledger.offset(),
-            ledger,
+            begin: books.tail(),
+            durable: books.offset(),
+            books,
             todo: VecDeque::new(),
             journal: None,
             raw: Vec::new(),
@@ -84,13 +89,13 @@ impl Writer {
         Ok(writer)
     }
 
-    pub(super) fn ledger(&self) -> &Ledger {
-        &self.ledger
+    pub(super) fn books(&self) -> &Books {
+        &self.books
     }
 
-    /// See [`Ledger::learn_head`].
+    /// See [`super::ledger::Ledger::learn_head`].
     pub(super) fn learn_head(&mut self, head: &str) {
-        self.ledger.learn_head(head);
+        self.books.learn_head(head);
     }
 
     /// Up to here nothing is lost, whatever happens to this machine.
@@ -113,8 +118,9 @@ impl Writer {
         self.flush().map_err(WriteError::Disk)?;
         while let Some(part) = self.todo.front() {
             let full = match part {
-                Part::File(_) => true,
+                Part::File(_) | Part::History(_) => true,
                 Part::Bytes(bytes) => self.raw.len() + bytes.len() > SEGMENT_BYTES_MAX,
+                Part::Commands(portion) => self.raw.len() + portion.stored_bytes() > SEGMENT_BYTES_MAX,
             };
             if full {
                 self.flush().map_err(WriteError::Disk)?;
@@ -122,9 +128,17 @@ impl Writer {
             }
             match self.todo.pop_front() {
                 Some(Part::File(name)) => {
-                    self.ledger.begin_file(&name);
-                    self.begin = self.ledger.tail();
+                    self.books.begin_file(&name).map_err(WriteError::Log)?;
+                    self.begin = self.books.tail();
                     self.book(&FILE_MAGIC).map_err(WriteError::Log)?;
+                }
+                Some(Part::History(history)) => {
+                    self.books.begin_history(&history).map_err(WriteError::Log)?;
+                    self.begin = self.books.tail();
+                }
+                Some(Part::Commands(portion)) => {
+                    portion.store(&mut self.raw);
+                    self.books.take(&portion).map_err(WriteError::Log)?;
                 }
                 Some(Part::Bytes(bytes)) => self.book(&bytes).map_err(WriteError::Log)?,
                 None => {}
@@ -151,13 +165,13 @@ impl Writer {
     }
 
     fn book(&mut self, bytes: &[u8]) -> Result<()> {
-        self.ledger.push(bytes)?;
+        self.books.push(bytes)?;
         self.raw.extend_from_slice(bytes);
         Ok(())
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.journal(self.begin.offset)
+        self.folder.journal(self.begin.offset())
     }
 
     /// Makes all that was booked durable.
@@ -178,7 +192,7 @@ impl Writer {
                 return Err(error.into());
             }
         }
-        self.durable = self.begin.offset + self.raw.len() as u64;
+        self.durable = self.begin.offset() + self.raw.len() as u64;
         Ok(())
     }
 
@@ -197,7 +211,7 @@ impl Writer {
     fn close(&mut self, now: Timestamp, closed: &mut Vec<ClosedJournal>) {
         assert!(self.appended == self.raw.len(), "only a durable journal is closed");
         let path = self.path();
-        if let Some(segment) = self.ledger.close(now) {
+        if let Some(segment) = self.books.close(now) {
             closed.push(ClosedJournal {
                 path,
                 closed: segment,
@@ -207,11 +221,11 @@ impl Writer {
         }
         // An empty one is begun again, too: what it says of itself may no longer hold.
         self.journal = None;
-        self.begin = self.ledger.tail();
+        self.begin = self.books.tail();
     }
 }
 
-fn create(repository: &Repository, path: &Path, begin: &Tail) -> Result<Journal> {
+fn create(repository: &Repository, path: &Path, begin: &LogTail) -> Result<Journal> {
     // An empty one of the same place may be there, whose head is of the file before. It goes only when the new one is there: the last
     // journal of a stream says where the stream stands.
     if path.exists() {
@@ -221,7 +235,7 @@ fn create(repository: &Repository, path: &Path, begin: &Tail) -> Result<Journal>
 }
 
 /// A journal that takes the place of the one that is there.
-fn replace(repository: &Repository, path: &Path, begin: &Tail, raw: &[u8]) -> Result<Journal> {
+fn replace(repository: &Repository, path: &Path, begin: &LogTail, raw: &[u8]) -> Result<Journal> {
     let beside = path.with_extension(UNFINISHED);
     match std::fs::remove_file(&beside) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -236,6 +250,6 @@ fn replace(repository: &Repository, path: &Path, begin: &Tail, raw: &[u8]) -> Re
     Ok(journal)
 }
 
-fn about(path: &Path, begin: &Tail) -> Result<serde_json::Value> {
+fn about(path: &Path, begin: &LogTail) -> Result<serde_json::Value> {
     serde_json::to_value(About { tail: begin.clone() }).map_err(|error| at("begin a journal", path, error))
 }

@@ -7,7 +7,7 @@ use crate::error::{ErrorKind, ProtectError, Result};
 use crate::settings::SourceSettings;
 
 /// The address of a source, with its password.
-pub(super) fn address(source: &SourceSettings) -> Result<ServerAddress> {
+pub(crate) fn address(source: &SourceSettings) -> Result<ServerAddress> {
     let parsed = source.url.parse::<ServerAddress>();
     let address = parsed.map_err(|error| {
         let error = ProtectError::from(error).of_kind(ErrorKind::Usage);

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{Micros, Missing, Run, Start, Stream, micros};
+use crate::archive::is_of_redis;
 use crate::catalog::{BackupState, BackupSummary};
 use crate::context::Context;
 use crate::error::Result;
@@ -90,6 +91,9 @@ pub(crate) async fn read(context: &Context, repository: &Repository, source: &st
                 continue;
             }
         };
+        if is_of_redis(&listing.facts) {
+            continue;
+        }
         let facts: StreamFacts = match StreamFacts::deserialize(&listing.facts) {
             Ok(facts) => facts,
             Err(error) => {
@@ -190,6 +194,7 @@ fn words(after: &After) -> String {
         "shortened" => "the server lost the end of its log",
         "purged" => "the server removed files of its log before they were captured",
         "failover" => "another server took over",
+        "backlog" => "the server had forgotten what followed",
         "spool-lost" => "the spool of the capture before was lost",
         other => other,
     };
