@@ -16,6 +16,7 @@ mod plan;
 mod replica;
 mod selection;
 mod take_on;
+mod unsafe_statements;
 
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,8 @@ pub struct Replayed {
     pub transactions: u64,
     pub bytes: u64,
     pub skipped: u64,
+    /// Of those, that were logged as statements which may come to other values when they are run again.
+    pub may_differ: u64,
     /// What the server has executed now.
     pub executed: ExecutedSet,
     /// When the last one was committed on the source.
@@ -121,7 +124,17 @@ pub(crate) async fn replay(
     let seconds = context.clock.elapsed().saturating_sub(begun).as_secs_f64();
     replica.put_events_back(context, events, &fed.events).await?;
     replica.forget().await?;
+    let may_differ = &fed.unsafe_statements;
+    if let Some(first) = &may_differ.first {
+        let message = format!(
+            "{} transactions were logged as statements that may come to other values when they are run again, such as UUID(): the first is {first}",
+            may_differ.transactions
+        );
+        let hint = "compare what they wrote with the source; set binlog_format = ROW there".to_owned();
+        context.warn(message, Some(hint));
+    }
     Ok(Replayed {
+        may_differ: fed.unsafe_statements.transactions,
         transactions: fed.transactions,
         bytes: fed.bytes,
         skipped: fed.skipped,

@@ -67,13 +67,30 @@ impl EventStatements {
 /// The database and the text of a transaction that is one statement.
 fn statement_of(transaction: &[u8]) -> Option<(String, String)> {
     let first = EventHeader::decode(transaction).ok()?;
-    let mut rest = transaction.get(usize::try_from(first.size).ok()?..)?;
-    let header = EventHeader::decode(rest).ok()?;
-    if header.kind != EventHeader::QUERY {
-        return None;
-    }
+    let rest = transaction.get(usize::try_from(first.size).ok()?..)?;
+    (EventHeader::decode(rest).ok()?.kind == EventHeader::QUERY).then(|| statement(rest))?
+}
+
+/// Every statement in the bytes of a transaction, with its database.
+pub(super) fn statements_in(transaction: &[u8]) -> impl Iterator<Item = (String, String)> {
+    let mut rest = transaction;
+    let events = std::iter::from_fn(move || {
+        let header = EventHeader::decode(rest).ok()?;
+        let (event, behind) = rest.split_at_checked(usize::try_from(header.size).ok()?)?;
+        // A size of nothing would never end.
+        rest = (!event.is_empty()).then_some(behind)?;
+        Some((header.kind, event))
+    });
+    events
+        .filter(|(kind, _)| *kind == EventHeader::QUERY)
+        .filter_map(|(_, event)| statement(event))
+}
+
+/// The database and the text of an event that is a statement.
+fn statement(event: &[u8]) -> Option<(String, String)> {
+    let header = EventHeader::decode(event).ok()?;
     let size = usize::try_from(header.size).ok()?.checked_sub(CHECKSUM_BYTES)?;
-    rest = rest.get(EventHeader::BYTES..size)?;
+    let mut rest = event.get(EventHeader::BYTES..size)?;
     if rest.len() < 13 {
         return None;
     }

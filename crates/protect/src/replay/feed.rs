@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::event_statements::EventStatements;
 use super::plan::{ReplayPlan, TransactionLine, open_with_head};
 use super::selection::Selection;
+use super::unsafe_statements::UnsafeStatements;
 use crate::context::Context;
 use crate::error::{ErrorKind, ProtectError, Result};
 
@@ -25,6 +26,7 @@ pub(super) struct Fed {
     pub(super) executed: ExecutedSet,
     pub(super) last: Option<TransactionLine>,
     pub(super) events: EventStatements,
+    pub(super) unsafe_statements: UnsafeStatements,
 }
 
 /// Where in the work the applier is, by the file and offset it tells.
@@ -118,6 +120,7 @@ pub(super) async fn feed(
             bytes: read,
             last: selection.last,
             events: selection.events,
+            unsafe_statements: selection.unsafe_statements,
             executed: selection.executed,
         },
         None => Fed {
@@ -127,6 +130,7 @@ pub(super) async fn feed(
             executed: from,
             last: None,
             events: EventStatements::default(),
+            unsafe_statements: UnsafeStatements::default(),
         },
     })
 }

@@ -4,13 +4,14 @@
 //! transaction is like is known with its first event, so no more than one event is ever held back.
 
 use ballast_mysql::{
-    EventHeader, ExecutedSet, LogFlavour, LogWalker, MysqlError, Served, TransactionHead, Walked, empty_query,
+    EventHeader, ExecutedSet, Gtid, LogFlavour, LogWalker, MysqlError, Served, TransactionHead, Walked, empty_query,
 };
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 
 use super::event_statements::EventStatements;
 use super::plan::{FileAt, ReplayPlan, StreamPart, TransactionLine};
+use super::unsafe_statements::UnsafeStatements;
 use crate::error::{ErrorKind, ProtectError, Result};
 
 /// A transaction over this size is not one statement about a scheduled event.
@@ -31,6 +32,9 @@ pub(super) struct Selection {
     /// A transaction as far as it has come, if it may be a statement.
     statement: Option<BytesMut>,
     pub(super) events: EventStatements,
+    /// Whose bytes `statement` has.
+    sending: Option<Gtid>,
+    pub(super) unsafe_statements: UnsafeStatements,
     /// What the server has, and will have with what was chosen.
     pub(super) executed: ExecutedSet,
     pub(super) transactions: u64,
@@ -59,6 +63,8 @@ impl Selection {
             torn: part.torn.clone(),
             statement: None,
             events: EventStatements::default(),
+            sending: None,
+            unsafe_statements: UnsafeStatements::default(),
             executed,
             transactions: 0,
             skipped: 0,
@@ -138,6 +144,9 @@ impl Selection {
                 self.doing = Doing::Pass;
                 if let Some(statement) = self.statement.take() {
                     self.events.look(&statement);
+                    if let Some(gtid) = self.sending.take() {
+                        self.unsafe_statements.look(&gtid, &statement);
+                    }
                 }
             }
             Walked::Rotate { next_file } => self.file.next = Some(next_file),
@@ -157,6 +166,7 @@ impl Selection {
         let wanted = !self.executed.contains_gtid(gtid) && (plan.expected.contains_gtid(gtid) || skipped);
         self.doing = if wanted && !skipped { Doing::Send } else { Doing::Drop };
         self.statement = (self.doing == Doing::Send).then(BytesMut::new);
+        self.sending = (self.doing == Doing::Send).then(|| gtid.clone());
         if skipped {
             self.skipped += 1;
         }
