@@ -120,6 +120,9 @@ impl From<ballast_repository::RepositoryError> for ProtectError {
     fn from(error: ballast_repository::RepositoryError) -> Self {
         use ballast_repository::RepositoryError as R;
         let message = error.to_string();
+        if let R::Local(local) = error {
+            return Self::failed(message).because(local.source);
+        }
         match &error {
             R::NoRepository { .. } => {
                 Self::new(ErrorKind::NoRepository, message).hint("check the url, or create it with: ballast init")
@@ -140,10 +143,9 @@ impl From<ballast_repository::RepositoryError> for ProtectError {
             R::NoBackup { .. } => Self::new(ErrorKind::NotRestorable, message).hint("see what there is with: ballast list"),
             R::Cancelled(cancelled) => Self::from(*cancelled),
             R::Storage(storage) => Self::from_storage(storage),
-            R::NoneLeft { .. } | R::Task(_) | R::TooLarge { .. } | R::Needed { .. } | R::NotMergeable(_) => {
+            R::NoneLeft { .. } | R::Task(_) | R::TooLarge { .. } | R::Needed { .. } | R::NotMergeable(_) | R::Local(_) => {
                 Self::failed(message)
             }
-            R::Local(_) => Self::failed(chain(&error)),
             R::Sink(_) => Self::failed(message).because(error),
         }
     }

@@ -567,3 +567,32 @@ fn a_start_is_quick_when_there_is_nothing_to_do() {
     let active = streams[0].files.values().last().unwrap().len() as u64;
     assert_eq!(active, size);
 }
+
+/// Somebody removed the spool under a recorder: it says so, ends with an error, and nothing that is on the server is lost.
+#[test]
+fn a_spool_that_was_removed_is_not_passed_over() {
+    let source = source(MysqlOptions::default());
+    let site = site(&source, &source.url(USER), "seal_after = \"200ms\"").init();
+    let running = record(&site, &source);
+    source.sql("CREATE DATABASE kept; CREATE TABLE kept.t (id INT PRIMARY KEY); INSERT INTO kept.t VALUES (1)");
+    wait_until_recorded(&site.repository(), &source);
+    std::fs::remove_dir_all(spool(&site)).unwrap();
+    for id in 2..8 {
+        source.sql(&format!("INSERT INTO kept.t VALUES ({id})"));
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    running.interrupt();
+    let output = running.wait().expect(1);
+    let said = format!("{}{}", output.stdout, output.stderr);
+    for words in [
+        "the folder of the spool is gone",
+        "may be in no repository",
+        "ballast archive orders",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    assert!(!said.contains("every repository has it"), "{said}");
+    let running = record(&site, &source);
+    wait_until_recorded(&site.repository(), &source);
+    end(running, 0);
+}

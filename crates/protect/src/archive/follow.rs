@@ -13,6 +13,7 @@ use super::recover::Active;
 use super::seal::due;
 use super::server::{LogEnd, server_time};
 use super::shelf::{NewItem, Shelf, Stream};
+use super::spool::remedy;
 use super::tail::Rehearsal;
 use super::upload::Seen;
 use super::writer::{ClosedJournal, Part, WriteError, Writer};
@@ -46,6 +47,8 @@ pub(super) enum Ended {
     Full,
     /// What came cannot be right, and the books are not to be trusted; the journals are.
     Broken(ProtectError),
+    /// Asked to, and what came last could not be written to the spool.
+    Unwritten(ProtectError),
 }
 
 /// A place in the server's log, and in the stream.
@@ -206,7 +209,10 @@ impl Work<'_> {
                     let written = self.persist(written?).await?;
                     match written.outcome {
                         Ok(()) => {}
-                        Err(WriteError::Disk(_)) => return Ok((None, Ended::Stopped)),
+                        Err(WriteError::Disk(error)) => {
+                            self.shelve(written.closed);
+                            return Ok((None, Ended::Unwritten(error)));
+                        }
                         Err(WriteError::Log(error)) => {
                             self.shelve(written.closed);
                             return Ok((None, Ended::Broken(error)));
@@ -256,7 +262,11 @@ impl Work<'_> {
                 Ok(()) => {}
                 // What is durable is found by the next start.
                 Err(WriteError::Disk(error)) => {
-                    self.follow.context.warn(chain(&error), None);
+                    self.shelve(written.closed);
+                    if close {
+                        return Ok((None, Ended::Unwritten(error)));
+                    }
+                    self.follow.context.warn(chain(&error), Some(remedy(&error).to_owned()));
                     return Ok((None, ended));
                 }
                 Err(WriteError::Log(error)) => {
@@ -304,10 +314,9 @@ impl Work<'_> {
         while let Err(WriteError::Disk(error)) = &written.outcome {
             if !told {
                 told = true;
-                let hint = "make room on the disk of the spool; the log is read no further until then".to_owned();
                 context.warn(
                     format!("the log cannot be written to the spool: {}", chain(error)),
-                    Some(hint),
+                    Some(remedy(error).to_owned()),
                 );
             }
             if context.cancel.race(context.clock.sleep(DISK_WAIT)).await.is_err() {

@@ -131,6 +131,7 @@ impl Recorder<'_> {
             }
             let cause = match ended {
                 Ok(Ended::Stopped) => return Ok(()),
+                Ok(Ended::Unwritten(error)) => return Err(self.unwritten(error)),
                 Ok(Ended::Contradicted) => {
                     contradicted = true;
                     "the last event that is held is not what the server has in its place".to_owned()
@@ -161,6 +162,14 @@ impl Recorder<'_> {
             }
             wait = (wait * 2).min(WAIT_MAX);
         }
+    }
+
+    fn unwritten(&self, error: ProtectError) -> ProtectError {
+        let source = &self.source.name;
+        let message = "what came last of the log may be in no repository: it could not be written to the spool";
+        ProtectError::failed(message).because(error).hint(format!(
+            "it is on the server: look after the spool, then go on before the server removes it: ballast archive {source}"
+        ))
     }
 
     /// One connection, from looking at the server to the end.

@@ -311,8 +311,11 @@ fn remove(finished: &[Arc<Item>]) -> Result<()> {
         }
     }
     for item in finished {
-        let removed = std::fs::remove_file(&item.path);
-        removed.map_err(|error| at("remove a journal", &item.path, error))?;
+        match std::fs::remove_file(&item.path) {
+            // Somebody else has.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            removed => removed.map_err(|error| at("remove a journal", &item.path, error))?,
+        }
         if item.last {
             item.stream.folder.remove()?;
         }

@@ -265,8 +265,48 @@ pub(crate) fn at(step: &str, path: &Path, error: impl std::error::Error + Send +
     ProtectError::failed(message).because(error)
 }
 
+/// What helps a spool that cannot be written.
+pub(super) fn remedy(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    use std::io::ErrorKind as K;
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let kind = causes
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .map(std::io::Error::kind)
+        .last();
+    match kind {
+        Some(K::NotFound | K::NotADirectory) => {
+            "the folder of the spool is gone: end this and start it again, and it goes on with what is still on the server"
+        }
+        Some(K::PermissionDenied | K::ReadOnlyFilesystem) => {
+            "let this user write to the folder of the spool; the log is read no further until then"
+        }
+        Some(K::StorageFull | K::QuotaExceeded) => {
+            "make room on the disk of the spool; the log is read no further until then"
+        }
+        _ => "look after the disk of the spool; the log is read no further until then",
+    }
+}
+
 fn unknown(path: &Path, why: &str) -> ProtectError {
     ProtectError::failed(format!("\"{}\" in the spool is not understood: {why}", path.display())).hint(
         "move its folder away: what the repositories have stays, and a new stream begins with what is still on the server",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_helps_depends_on_what_is_wrong() {
+        for (code, words) in [
+            (2, "is gone"),
+            (28, "make room"),
+            (13, "let this user write"),
+            (5, "look after"),
+        ] {
+            let error = at("write", Path::new("/spool"), std::io::Error::from_raw_os_error(code));
+            assert!(remedy(&error).contains(words), "{code}: {}", remedy(&error));
+        }
+    }
 }
