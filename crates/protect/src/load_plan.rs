@@ -39,6 +39,9 @@ pub struct LoadPlan {
     pub target: String,
     /// What each table is and what it will be, as `database.table`.
     pub tables: Vec<(String, String)>,
+    /// Named, and not in the backup: the log that is replayed on top must make them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub awaited: Vec<String>,
     pub databases_new: BTreeSet<String>,
     /// Tables on the target that will be dropped first.
     pub replaces: Vec<String>,
@@ -126,6 +129,11 @@ impl LoadPlan {
                 })),
             ),
         ];
+        lines.retain(|(label, _)| label != "loads" || !self.tables.is_empty());
+        if !self.awaited.is_empty() {
+            let awaited = some_of(self.awaited.iter().cloned());
+            lines.push(("of the log".to_owned(), format!("{awaited}: not in the backup")));
+        }
         if !self.replaces.is_empty() {
             lines.push(("replaces".to_owned(), some_of(self.replaces.iter().cloned())));
         }
@@ -171,6 +179,7 @@ impl LoadPlan {
             repository: files.repository.clone(),
             target: address.place(),
             tables: Vec::new(),
+            awaited: Vec::new(),
             databases_new: BTreeSet::new(),
             replaces: Vec::new(),
             changes: Vec::new(),
@@ -283,7 +292,8 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
     };
     let facts = Facts::read(&mut connection).await?;
     let case = NameCase::of_server(&facts);
-    let mut names = names(request, tables, case)?;
+    let replays = files.as_ref().is_some_and(|files| files.replay.is_some());
+    let (mut names, awaited) = names(request, tables, case, replays)?;
     refuse_own_name(&names)?;
 
     let present = Present::read(&mut connection, case).await?;
@@ -357,6 +367,7 @@ pub async fn plan_load(context: &Context, vault: &Vault, request: &RestoreReques
         backup,
         target: address.place(),
         tables: names.iter().map(|(from, to)| (dotted(from), dotted(to))).collect(),
+        awaited,
         databases_new,
         replaces,
         changes: carried.changes,

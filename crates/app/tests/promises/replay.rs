@@ -217,6 +217,101 @@ fn an_accident_is_undone() {
     assert_ne!(PASSWORD, PASSWORD_OF_LOADER);
 }
 
+/// Tables that were made since the backup are chosen as the others are, and held to the same rules.
+#[test]
+fn a_table_that_the_log_made_can_be_loaded() {
+    let source = source(MysqlOptions::default());
+    balance::load(&source, 2, 20);
+    let site = site(&source, &source.url(USER), "seal_after = \"300ms\"").init();
+    let running = record(&site, &source);
+    site.json(&["backup", "orders"], 0);
+    source.sql(
+        "CREATE TABLE balance.late (id INT PRIMARY KEY); INSERT INTO balance.late VALUES (1), (2), (3);
+         CREATE DATABASE fresh; CREATE TABLE fresh.t (id INT PRIMARY KEY); INSERT INTO fresh.t VALUES (7)",
+    );
+    wait_until_recorded(&site.repository(), &source);
+    end(running, 0);
+    let target = MysqlServer::start(MysqlOptions::default());
+    target.create_user("loader", PASSWORD_OF_LOADER, &["ALL"]);
+    target.sql(
+        "CREATE DATABASE balance; CREATE TABLE balance.late (id INT PRIMARY KEY); INSERT INTO balance.late VALUES (99)",
+    );
+    let to = target.url("loader");
+    let mut program = site.program;
+    program.env("BALLAST_TARGET_PASSWORD", PASSWORD_OF_LOADER);
+    let restore = |more: &[&str], code: i32| {
+        let asked = ["restore", "orders", "--to", &to];
+        program.run(asked.iter().chain(more)).expect(code)
+    };
+
+    // What is there under the name of one is not touched, also if a pattern means it.
+    for pattern in ["balance.late", "balance.l*", "balance.*"] {
+        let refused = restore(&["--only", pattern], 2);
+        assert!(
+            refused.stderr.contains("balance.late") && refused.stderr.contains("--replace"),
+            "{}",
+            refused.stderr
+        );
+        assert_eq!(target.value("SELECT id FROM balance.late"), "99", "{pattern}");
+    }
+    assert!(target.sql("SHOW TABLES IN balance LIKE 'orders%'").is_empty());
+    let plan = restore(&["--only", "balance.late", "--dry-run"], 0);
+    assert!(
+        plan.stdout.contains("balance.late: not in the backup"),
+        "{}",
+        plan.stdout
+    );
+    restore(&["--only", "balance.late", "--rename", "balance.late=rescue.late"], 0);
+    assert_eq!(target.value("SELECT COUNT(*) FROM rescue.late"), "3");
+    // With its database, which the target does not know either.
+    restore(&["--only", "fresh.*"], 0);
+    assert_eq!(target.value("SELECT id FROM fresh.t"), "7");
+    restore(&["--only", "balance.late", "--replace"], 0);
+    assert_eq!(target.value("SELECT COUNT(*) FROM balance.late"), "3");
+    let never = restore(&["--only", "balance.never"], 5);
+    assert!(
+        never.stderr.contains("balance.never is not in the backup"),
+        "{}",
+        never.stderr
+    );
+}
+
+/// A table in a directory of its own is made in the restored one; statements that may come out otherwise are counted.
+#[test]
+fn what_a_replay_does_otherwise_is_said() {
+    let folder = std::env::temp_dir().join(format!("bl-elsewhere-{}", ballast_base::random_hex(4)));
+    std::fs::create_dir(&folder).unwrap();
+    let elsewhere = folder.display();
+    let source = source(MysqlOptions::default().arg(format!("--innodb-directories={elsewhere}")));
+    let site = site(&source, &source.url(USER), "seal_after = \"300ms\"").init();
+    let running = record(&site, &source);
+    site.json(&["backup", "orders"], 0);
+    source.sql(&format!(
+        "CREATE DATABASE kept; CREATE TABLE kept.t (id INT PRIMARY KEY) DATA DIRECTORY = '{elsewhere}'; INSERT INTO kept.t VALUES (7);
+         CREATE TABLE kept.p (id INT PRIMARY KEY) PARTITION BY HASH (id)
+         (PARTITION a DATA DIRECTORY = '{elsewhere}', PARTITION b); INSERT INTO kept.p VALUES (1), (2);
+         CREATE TABLE kept.u (id VARCHAR(64)); SET SESSION binlog_format = STATEMENT"
+    ));
+    let before = last_number(&source);
+    source.sql("SET SESSION binlog_format = STATEMENT; INSERT INTO kept.u VALUES ('plain'); INSERT INTO kept.u VALUES (UUID()); INSERT INTO kept.u VALUES (NOW(6))");
+    wait_until_recorded(&site.repository(), &source);
+    end(running, 0);
+    let target = format!("datadir:{}", site.restored().display());
+    let output = site.run(&["restore", "orders", "--to", &target]).expect(0);
+    let second = format!("{}:{}", source.value("SELECT @@server_uuid"), before + 2);
+    for words in ["1 transactions were logged as statements", second.as_str()] {
+        assert!(output.stderr.contains(words), "{}", output.stderr);
+    }
+    let server = start_restored(&site.restored());
+    assert_eq!(server.value("SELECT id FROM kept.t"), "7");
+    assert_eq!(server.value("SELECT COUNT(*) FROM kept.p"), "2");
+    assert_eq!(server.value("SELECT COUNT(*) FROM kept.u"), "3");
+    let name = "SELECT COUNT(*) FROM information_schema.INNODB_DATAFILES WHERE PATH LIKE '/%'";
+    assert_eq!(server.value(name), "0", "all files are in the directory");
+    drop(source);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 const PASSWORD_OF_LOADER: &str = "only of the loader";
 
 /// A running server gets the rows of a backup and nothing of the log: it says so, and refuses what only the log leads to.

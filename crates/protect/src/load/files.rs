@@ -45,6 +45,7 @@ pub(super) async fn load(
 /// What the private server has of the chosen tables, and who reads their rows.
 async fn read(context: &Context, plan: &mut LoadPlan, copy: &PrivateCopy) -> Result<()> {
     refuse_dropped(plan, copy)?;
+    plan.take_over_tables(&copy.tables)?;
     let address = copy.server.address();
     let whole = plan.is_whole();
     let mut control = Connection::open(address, &context.cancel).await?;
@@ -106,7 +107,7 @@ async fn read(context: &Context, plan: &mut LoadPlan, copy: &PrivateCopy) -> Res
     translate(context, plan).await
 }
 
-/// What was named must be there yet: the log may have dropped or renamed it on the way.
+/// What was named must be there: the log may have dropped or renamed it on the way, or not made it.
 fn refuse_dropped(plan: &LoadPlan, copy: &PrivateCopy) -> Result<()> {
     let chosen = plan.only.iter().flat_map(|pattern| pattern.missing(&copy.tables));
     let renamed = plan.rename.iter().map(|rename| &rename.from);
@@ -119,6 +120,13 @@ fn refuse_dropped(plan: &LoadPlan, copy: &PrivateCopy) -> Result<()> {
         true => dropped.clone(),
         false => in_shell(&dropped),
     };
+    if plan.awaited.contains(&dropped) {
+        let message = format!("table {dropped} is not in the backup, and does not exist at that moment of the log");
+        return Err(ProtectError::new(ErrorKind::NotRestorable, message).hint(format!(
+            "find when it was made with: ballast log find {} --table {word}",
+            plan.source
+        )));
+    }
     let message = format!("table {dropped} is in the backup and does not exist at that moment of the log");
     Err(ProtectError::new(ErrorKind::NotRestorable, message).hint(format!(
         "find what dropped it with: ballast log find {} --table {word}; then stop before that with --before GTID, or leave it out \

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use ballast_mysql::Facts;
 
+use super::LoadPlan;
 use crate::error::{ProtectError, Result};
+use crate::load::resume::refuse_own_name;
 use crate::pattern::{Letter, TablePattern, letters, plain, split_at};
 use crate::restore_plan::RestoreRequest;
 
@@ -43,6 +45,9 @@ impl NameCase {
 pub(crate) fn dotted((database, table): &TableName) -> String {
     format!("{database}.{table}")
 }
+
+/// What a table is called, and what it will be.
+type OldAndNew = (TableName, TableName);
 
 /// Another name for one table: `balance.orders_7=rescue.orders_7`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,20 +102,26 @@ pub(crate) fn some_of(names: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// Old and new name of every chosen table. Names that mean nothing, and two tables of one name, are mistakes.
+/// Old and new name of every chosen table of the backup. Names that mean nothing, and two tables of one name, are mistakes. Where the log
+/// is replayed on top it may make tables, too: those that are named and not in the backup are given beside.
 pub(super) fn names(
     request: &RestoreRequest,
     all: BTreeSet<TableName>,
     case: NameCase,
-) -> Result<Vec<(TableName, TableName)>> {
+    replays: bool,
+) -> Result<(Vec<OldAndNew>, Vec<String>)> {
     let hint = "see what is in it with: ballast restore … --dry-run";
-    for pattern in &request.only {
-        if let Some(missing) = pattern.missing(&all).first() {
-            return Err(ProtectError::usage(format!("the backup has no table {missing}")).hint(hint));
-        }
+    let mut awaited: Vec<String> = request.only.iter().flat_map(|pattern| pattern.missing(&all)).collect();
+    if let Some(missing) = awaited.first().filter(|_| !replays) {
+        return Err(ProtectError::usage(format!("the backup has no table {missing}")).hint(hint));
     }
+    let renamed_of_log = request.rename.iter().map(|rename| &rename.from);
+    awaited.extend(renamed_of_log.filter(|from| !all.contains(*from)).map(dotted));
+    awaited.sort();
+    awaited.dedup();
     for rename in &request.rename {
-        if !all.contains(&rename.from) || !is_chosen(&request.only, &rename.from.0, &rename.from.1) {
+        let there = replays || all.contains(&rename.from);
+        if !there || !is_chosen(&request.only, &rename.from.0, &rename.from.1) {
             let message = format!("table {} is not among those that are restored", dotted(&rename.from));
             return Err(ProtectError::usage(message).hint(hint));
         }
@@ -120,22 +131,55 @@ pub(super) fn names(
         let message = format!("table {} is given two new names", dotted(&twice.from));
         return Err(ProtectError::usage(message).hint("restore it once under each of them, by two commands"));
     }
+    let chosen = all
+        .iter()
+        .filter(|(database, table)| is_chosen(&request.only, database, table));
+    Ok((new_names(chosen, &request.rename, case)?, awaited))
+}
+
+/// Old and new name of each of these tables.
+fn new_names<'a>(
+    tables: impl Iterator<Item = &'a TableName>,
+    rename: &[Rename],
+    case: NameCase,
+) -> Result<Vec<OldAndNew>> {
     let mut seen = BTreeSet::new();
     let mut names = Vec::new();
-    for from in all
-        .into_iter()
-        .filter(|(database, table)| is_chosen(&request.only, database, table))
-    {
-        let to = case.of(renamed(&request.rename, &from.0, &from.1));
+    for from in tables {
+        let to = case.of(renamed(rename, &from.0, &from.1));
         if !seen.insert(to.clone()) {
             return Err(
                 ProtectError::usage(format!("two tables would be called {} on this target", dotted(&to)))
                     .hint("give one of them another name with --rename"),
             );
         }
-        names.push((from, to));
+        names.push((from.clone(), to));
     }
     Ok(names)
+}
+
+impl LoadPlan {
+    /// Takes note of the tables that there are when the log was replayed. Some of those that were planned for may be gone; those that the
+    /// log made are held to the same rules as the others before anything is made on the target.
+    pub(crate) fn take_over_tables(&mut self, there: &BTreeSet<TableName>) -> Result<()> {
+        let chosen = there
+            .iter()
+            .filter(|(database, table)| is_chosen(&self.only, database, table));
+        let names = new_names(chosen, &self.rename, self.case)?;
+        refuse_own_name(&names)?;
+        let planned: BTreeSet<&String> = self.tables.iter().map(|(_, to)| to).collect();
+        let made = names.iter().filter(|(_, to)| !planned.contains(&dotted(to)));
+        let made: Vec<_> = made.cloned().collect();
+        let taken = made.iter().filter(|(_, to)| self.present.contains_key(to));
+        let taken = refuse_taken(taken.map(|(_, to)| dotted(to)).collect(), self.replace)?;
+        self.replaces.extend(taken);
+        let databases = made.iter().map(|(_, to)| to.0.clone());
+        let new = databases.filter(|database| !self.databases_there.contains(database));
+        self.databases_new.extend(new);
+        self.tables
+            .extend(made.iter().map(|(from, to)| (dotted(from), dotted(to))));
+        Ok(())
+    }
 }
 
 pub(super) fn refuse_taken(taken: Vec<String>, replace: bool) -> Result<Vec<String>> {
