@@ -23,6 +23,9 @@ pub struct BackupOutcome {
     pub missing: Vec<String>,
     /// Repositories that do not hold it.
     pub lost: Vec<LostRepository>,
+    /// Why it is not of one moment, where that was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weaker_because: Option<String>,
     /// Bytes of the source that were stored already.
     pub bytes_reused: u64,
     pub steps: Vec<StepTime>,
@@ -32,7 +35,7 @@ pub struct BackupOutcome {
 impl BackupOutcome {
     /// Whether something that should be there is not.
     pub fn partial(&self) -> bool {
-        !self.missing.is_empty() || !self.lost.is_empty()
+        !self.missing.is_empty() || !self.lost.is_empty() || self.weaker_because.is_some()
     }
 }
 
@@ -110,6 +113,7 @@ async fn backup_held(
         position: taken.position.clone(),
         tables: taken.tables.len() as u64,
         keys: None,
+        point_in_time: None,
         missing: missing.clone(),
         bytes_source: taken.bytes_source,
         bytes_new: 0,
@@ -201,6 +205,7 @@ pub(crate) fn outcome(
         backup: BackupSummary::new(id, Some(facts), written.repositories),
         missing,
         lost: vault.lost().iter().cloned().chain(failed).collect(),
+        weaker_because: None,
         bytes_reused: written.written.bytes_reused,
         steps,
         seconds,

@@ -27,6 +27,9 @@ pub(crate) struct BackupFacts {
     /// Of a Redis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keys: Option<u64>,
+    /// `false` of keys that were read one by one: they are of moments between the begin and the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) point_in_time: Option<bool>,
     /// Expected tables that were not there: with one, the backup is incomplete.
     pub(crate) missing: Vec<String>,
     pub(crate) bytes_source: u64,
@@ -68,6 +71,9 @@ pub struct BackupSummary {
     /// Of a Redis.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<u64>,
+    /// `false` where what it holds is not of one moment, but of moments between its begin and its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub point_in_time: Option<bool>,
     /// Expected tables that it lacks.
     pub missing: Vec<String>,
     pub bytes_source: Option<u64>,
@@ -80,6 +86,16 @@ pub struct BackupSummary {
 }
 
 impl BackupSummary {
+    /// Which moment its data is of, for people.
+    pub(crate) fn moment(&self) -> String {
+        let text = |at: Option<Timestamp>| at.map_or_else(|| "?".to_owned(), |at| at.to_string());
+        if self.point_in_time == Some(false) {
+            let (from, to) = (text(self.snapshot_at), text(self.finished_at));
+            return format!("each as it was at some moment between {from} and {to}: not a point in time");
+        }
+        format!("as of {}", text(self.snapshot_at))
+    }
+
     pub(crate) fn new(id: &BackupId, facts: Option<BackupFacts>, repositories: Vec<String>) -> Self {
         let state = match &facts {
             None => BackupState::Damaged,
@@ -97,12 +113,15 @@ impl BackupSummary {
             started_at: of.map(|facts| facts.started_at),
             finished_at: of.map(|facts| facts.finished_at),
             snapshot_at: of.map(|facts| facts.snapshot_at),
-            position: of.map(|facts| facts.position.clone()),
+            position: of
+                .filter(|facts| facts.point_in_time != Some(false))
+                .map(|facts| facts.position.clone()),
             server_uuid: of
                 .map(|facts| facts.server_uuid.clone())
                 .filter(|uuid| !uuid.is_empty()),
             tables: of.map(|facts| facts.tables),
             keys: of.and_then(|facts| facts.keys),
+            point_in_time: of.and_then(|facts| facts.point_in_time),
             missing,
             bytes_source: of.map(|facts| facts.bytes_source),
             bytes_new: of.map(|facts| facts.bytes_new),

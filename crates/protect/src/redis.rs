@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 mod cutter;
 pub(crate) mod doctor;
+mod keys;
 mod lease;
 pub(crate) mod load;
 mod load_book;

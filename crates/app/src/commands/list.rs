@@ -49,6 +49,7 @@ fn row(backup: &BackupSummary) -> Vec<String> {
         state_word(backup.state).to_owned(),
         moment(backup.finished_at),
         match (backup.keys, backup.tables) {
+            (Some(keys), _) if backup.point_in_time == Some(false) => format!("{keys} keys, not of one moment"),
             (Some(keys), _) => format!("{keys} keys"),
             (None, tables) => tables.map_or_else(unknown, |tables| tables.to_string()),
         },

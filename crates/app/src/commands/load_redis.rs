@@ -6,7 +6,7 @@ use ballast_base::format_duration;
 use ballast_protect::{KeyPattern, RedisLoadOutcome, RedisLoadRequest, load_redis, plan_redis_load};
 
 use super::restore::{target_password, tell};
-use super::restore_redis::refuse_stops;
+use super::restore_redis::{NOT_ONE_MOMENT, refuse_stops};
 use super::{Result, Run};
 use crate::cli::RestoreArgs;
 use crate::config::Config;
@@ -55,6 +55,9 @@ fn patterns(texts: &[String]) -> Result<Vec<KeyPattern>> {
 fn show(run: &Run, outcome: &RedisLoadOutcome) -> Result<()> {
     if run.output.json {
         return run.output.record("result", outcome);
+    }
+    if !outcome.reached.point_in_time {
+        run.output.warn(NOT_ONE_MOMENT, None);
     }
     let took = Duration::try_from_secs_f64(outcome.seconds).map_or_else(|_| "unknown time".to_owned(), format_duration);
     let proof = &outcome.proof;

@@ -13,6 +13,10 @@ use crate::config::Config;
 use crate::config::environment::{find_program, variable};
 use crate::exit::{AppError, DONE};
 
+/// Of a backup whose keys were read one by one.
+pub(super) const NOT_ONE_MOMENT: &str =
+    "the keys are not of one moment: they were read one by one while the server went on (engine logical)";
+
 pub(super) async fn run(run: &Run, config: &Config, args: &RestoreArgs, target: PathBuf) -> Result<u8> {
     if !args.only.is_empty() || !args.rename.is_empty() {
         return Err(AppError::Usage {
@@ -99,6 +103,9 @@ fn there(file: PathBuf) -> Result<PathBuf> {
 fn show(run: &Run, outcome: &RedisRestoreOutcome) -> Result<()> {
     if run.output.json {
         return run.output.record("result", outcome);
+    }
+    if !outcome.reached.point_in_time {
+        run.output.warn(NOT_ONE_MOMENT, None);
     }
     let took = Duration::try_from_secs_f64(outcome.seconds).map_or_else(|_| "unknown time".to_owned(), format_duration);
     let proof = &outcome.proof;

@@ -199,7 +199,12 @@ pub(crate) const KEYS: &[Key] = &[
         Kind::Texts,
         "tables that must be in a backup for it to be good, such as shop.orders_{0..119}",
     ),
-    default("source.engine", Kind::Choice(&ENGINES), "auto", "how a backup is taken"),
+    default(
+        "source.engine",
+        Kind::Choice(&ENGINES),
+        "auto",
+        "how a backup is taken; of a Redis auto (a snapshot) or logical (keys one by one, not of one moment)",
+    ),
     key(
         "source.tool",
         Kind::Text,

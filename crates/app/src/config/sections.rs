@@ -24,7 +24,7 @@ const STORE_KEYS: [&str; 7] = [
     "insecure",
 ];
 /// The keys of a source that only MySQL has.
-const MYSQL_KEYS: [&str; 5] = ["databases", "expect", "engine", "tool", "limit"];
+const MYSQL_KEYS: [&str; 4] = ["databases", "expect", "tool", "limit"];
 const FOR_MYSQL: &str = "is for sources of kind \"mysql\"";
 
 /// Reads the whole text. `file` is where it came from: paths in it count from that folder.
@@ -220,7 +220,7 @@ impl Draft {
         let redis = kind.as_ref().is_some_and(|kind| kind.value == "redis");
         let (databases, expect, engine) = if redis {
             section.foreign(&MYSQL_KEYS, FOR_MYSQL);
-            Default::default()
+            (Vec::new(), Vec::new(), redis_engine(section))
         } else {
             mysql_options(section)
         };
@@ -321,6 +321,22 @@ fn mysql_options(section: &Section<'_>) -> (Vec<String>, Vec<TablePattern>, Engi
         .map(|found| engine_of(found.value))
         .unwrap_or_default();
     (databases, expect, engine)
+}
+
+/// A Redis gives a snapshot, or its keys one by one.
+fn redis_engine(section: &Section<'_>) -> Engine {
+    let Some(Found { value, at }) = section.choice("engine") else {
+        return Engine::default();
+    };
+    let engine = engine_of(value);
+    if matches!(engine, Engine::Physical | Engine::External) {
+        section.mistake(
+            at,
+            format!("a Redis has no engine \"{value}\""),
+            Some("auto (a snapshot) or logical (keys one by one, not of one moment)".to_owned()),
+        );
+    }
+    engine
 }
 
 /// How much a backup may ask of the server.

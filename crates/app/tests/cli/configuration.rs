@@ -29,7 +29,7 @@ backup = { schedule = "0 25 * * *", keep = "30 days", kep = 1 }
 name = "cache"
 kind = "redis"
 url = "redis://:hunter2@127.0.0.1"
-engine = "auto"
+engine = "physical"
 log = { semi_sync = true }
 
 [[group]]

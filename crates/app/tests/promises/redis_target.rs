@@ -398,3 +398,76 @@ fn one_load_into_a_redis_and_one_backup_of_it_at_a_time() {
         assert!(warned.stderr.contains("+client|list"), "{}", warned.stderr);
     }
 }
+
+/// What a managed service leaves of a server: no `PSYNC`.
+#[test]
+fn a_redis_that_gives_no_snapshot_is_read_key_by_key_and_says_so() {
+    for flavour in FLAVOURS {
+        let source = server(flavour);
+        cache::load(&source);
+        load_large(&source);
+        let site = CacheSite::new(&source, "backup");
+        source.command(&["ACL", "SETUSER", "backup", "-psync", "-replconf"]);
+        // Without rights to read keys it is refused, as it was.
+        let refused = site.run(&["backup", "cache"]).expect(1);
+        assert!(refused.stderr.contains("+psync"), "{}", refused.stderr);
+        let refused = site.run(&["backup", "cache", "--engine", "logical"]).expect(1);
+        let line = refused
+            .stderr
+            .split("ACL SETUSER backup ")
+            .nth(1)
+            .expect("a line to type");
+        let line = line.lines().next().unwrap();
+        let words: Vec<&str> = ["ACL", "SETUSER", "backup"]
+            .into_iter()
+            .chain(line.split_whitespace())
+            .collect();
+        source.command(&words);
+        // Unasked it is done in part, and the reason is named.
+        let part = site.run(&["backup", "cache"]).expect(3);
+        assert!(
+            part.stderr.contains("gives no snapshot")
+                && part.stderr.contains("not of one moment")
+                && part.stderr.contains("+psync"),
+            "{}",
+            part.stderr
+        );
+        // Asked for, it is done.
+        let asked = site.json(&["backup", "cache", "--engine", "logical"], 0);
+        let backup = &asked["backup"];
+        assert_eq!(
+            (&backup["point_in_time"], &backup["engine"], &backup["position"]),
+            (&false.into(), &"logical".into(), &serde_json::Value::Null)
+        );
+        assert!(
+            backup["bytes_new"].as_u64().unwrap() * 10 < backup["bytes_source"].as_u64().unwrap(),
+            "{asked}"
+        );
+        let list = site.run(&["list"]).expect(0).stdout;
+        assert_eq!(list.matches("not of one moment").count(), 2, "{list}");
+        let target = target(flavour);
+        let to = target.url();
+        let plan = site
+            .run(&["restore", "cache", "--to", &to, "--dry-run"])
+            .expect(0)
+            .stdout;
+        assert!(plan.contains("not a point in time"), "{plan}");
+        let restored = site.run(&["restore", "cache", "--to", &to]).expect(0);
+        assert!(restored.stderr.contains("not of one moment"), "{}", restored.stderr);
+        assert_same(&source, &target);
+        let folder = format!("dir:{}", site.program.dir().join("restored").display());
+        let restored = site.json(&["restore", "cache", "--to", &folder], 0);
+        assert_eq!(
+            (
+                &restored["proof"]["digest_equal"],
+                &restored["reached"]["point_in_time"]
+            ),
+            (&true.into(), &false.into())
+        );
+        // What writers do meanwhile is in it or not; what they leave alone is.
+        let writers = ballast_testkit::dataset::CacheWriters::start(&source, 2);
+        site.run(&["backup", "cache", "--engine", "logical"]).expect(0);
+        assert!(writers.stop() > 0);
+        site.run(&["restore", "cache", "--to", &to, "--replace"]).expect(0);
+    }
+}

@@ -81,6 +81,7 @@ async fn load_held(context: &Context, plan: &RedisLoadPlan) -> Result<RedisLoadO
         reached: RedisReached {
             position: plan.record.snapshot.position.as_ref().map(Position::of_redis),
             at: plan.backup.snapshot_at,
+            point_in_time: plan.backup.point_in_time != Some(false),
         },
         expected: RedisExpected {
             position: plan.backup.position.clone(),

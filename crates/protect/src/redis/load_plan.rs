@@ -67,7 +67,6 @@ impl RedisLoadPlan {
     /// The plan as lines for people.
     pub fn lines(&self) -> Vec<(String, String)> {
         let backup = &self.backup;
-        let moment = backup.snapshot_at.map_or_else(String::new, |at| at.to_string());
         let position = backup.position.as_ref().map(ToString::to_string).unwrap_or_default();
         let mut lines = vec![
             (
@@ -76,7 +75,7 @@ impl RedisLoadPlan {
             ),
             (
                 "holds",
-                format!("{} keys as of {moment}", backup.keys.unwrap_or_default()),
+                format!("{} keys, {}", backup.keys.unwrap_or_default(), backup.moment()),
             ),
             ("position", position),
             ("target", format!("{} ({})", self.target, self.server)),

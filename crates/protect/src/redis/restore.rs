@@ -40,6 +40,8 @@ pub struct RedisRestoreOutcome {
 pub struct RedisReached {
     pub position: Option<Position>,
     pub at: Option<Timestamp>,
+    /// Whether everything is of that moment, or of it and later ones until the backup ended.
+    pub point_in_time: bool,
 }
 
 #[derive(Debug, serde::Serialize)]
@@ -92,6 +94,7 @@ async fn carry_out(context: &Context, plan: &RedisRestorePlan, place: &Place) ->
         reached: RedisReached {
             position: plan.record.snapshot.position.as_ref().map(Position::of_redis),
             at: plan.backup.snapshot_at,
+            point_in_time: plan.backup.point_in_time != Some(false),
         },
         expected: RedisExpected {
             position: plan.backup.position.clone(),

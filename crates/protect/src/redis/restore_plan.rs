@@ -63,7 +63,6 @@ impl RedisRestorePlan {
     /// The plan as lines for people.
     pub fn lines(&self) -> Vec<(String, String)> {
         let backup = &self.backup;
-        let moment = backup.snapshot_at.map_or_else(String::new, |at| at.to_string());
         let position = backup.position.as_ref().map(ToString::to_string).unwrap_or_default();
         let mut lines = vec![
             (
@@ -72,7 +71,7 @@ impl RedisRestorePlan {
             ),
             (
                 "holds",
-                format!("{} keys as of {moment}", backup.keys.unwrap_or_default()),
+                format!("{} keys, {}", backup.keys.unwrap_or_default(), backup.moment()),
             ),
             ("position", position),
             ("target", format!("dir:{}", self.target.display())),

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use ballast_redis::{Facts, RdbFeed, ServerAddress, Snapshot, SyncOptions, WalkOptions};
+use ballast_redis::{Facts, RdbFeed, RedisError, ServerAddress, Snapshot, SyncOptions, WalkOptions};
 use ballast_repository::{BackupWriter, FileContent};
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use super::cutter::Cutter;
 use super::record::RedisRecord;
@@ -18,25 +19,29 @@ use crate::settings::Engine;
 /// The name of the snapshot in the backup.
 const FILE_NAME: &[u8] = b"dump.rdb";
 
-pub(super) async fn take(
+/// Asks for it. No data has come yet.
+pub(super) async fn start(
     context: &Context,
     address: &ServerAddress,
     facts: &Facts,
-    writer: BackupWriter,
-) -> Result<(Taken, RedisRecord)> {
+) -> std::result::Result<(Timestamp, Snapshot), RedisError> {
     let options = SyncOptions {
         server_version: Some(facts.version.text.clone()),
         ..SyncOptions::default()
     };
     // Before the server forks: what it holds is no older than this.
     let snapshot_at = context.clock.now();
-    let mut snapshot = Snapshot::start(address, &options, &context.cancel).await?;
+    Ok((snapshot_at, Snapshot::start(address, &options, &context.cancel).await?))
+}
+
+pub(super) async fn take(
+    context: &Context,
+    (snapshot_at, mut snapshot): (Timestamp, Snapshot),
+    facts: &Facts,
+    writer: BackupWriter,
+) -> Result<(Taken, RedisRecord)> {
     let feed = RdbFeed::start(WalkOptions::default());
-    let mut storing = Storing {
-        writer,
-        content: FileContent::default(),
-        bytes: 0,
-    };
+    let mut storing = Storing::new(writer);
     let (mut cutter, mut pieces) = (Cutter::default(), Vec::new());
     let mut is_walked = true;
     while let Some(portion) = snapshot.next().await? {
@@ -72,7 +77,7 @@ pub(super) async fn take(
     let taken = Taken {
         writer: storing.writer,
         engine: Engine::Snapshot,
-        files: vec![(FILE_NAME.to_vec(), storing.bytes, storing.content)],
+        files: vec![(file_name(), storing.bytes, storing.content)],
         annex: record.to_json()?,
         tables: BTreeSet::new(),
         missing: Vec::new(),
@@ -83,8 +88,12 @@ pub(super) async fn take(
     Ok((taken, record))
 }
 
+pub(super) fn file_name() -> Vec<u8> {
+    FILE_NAME.to_vec()
+}
+
 /// The source's fault or the network's: nothing that is stored is damaged.
-fn not_whole(error: ProtectError) -> ProtectError {
+pub(super) fn not_whole(error: ProtectError) -> ProtectError {
     let error = if error.kind() == ErrorKind::Damaged {
         error.of_kind(ErrorKind::Failed)
     } else {
@@ -93,14 +102,23 @@ fn not_whole(error: ProtectError) -> ProtectError {
     error.about("the server's snapshot is not whole")
 }
 
-struct Storing {
-    writer: BackupWriter,
-    content: FileContent,
-    bytes: u64,
+/// Pieces on their way into the repository.
+pub(super) struct Storing {
+    pub(super) writer: BackupWriter,
+    pub(super) content: FileContent,
+    pub(super) bytes: u64,
 }
 
 impl Storing {
-    async fn store(&mut self, piece: Bytes) -> Result<()> {
+    pub(super) fn new(writer: BackupWriter) -> Self {
+        Self {
+            writer,
+            content: FileContent::default(),
+            bytes: 0,
+        }
+    }
+
+    pub(super) async fn store(&mut self, piece: Bytes) -> Result<()> {
         let length = u32::try_from(piece.len()).unwrap_or(u32::MAX);
         let number = self.writer.store(piece).await?;
         self.content.put(self.bytes, length, number, 0);
