@@ -506,6 +506,17 @@ async fn captures_that_follow_each_other_are_one_log() {
         );
     }
 
+    // The server never had these without those before them.
+    let odd = ExecutedSet::try_from(format!("{uuid}:25-30")).unwrap();
+    let stop = Stop::Position(PositionStop::Set(odd));
+    let odd = site.plan(Some(stop), None).await.unwrap_err();
+    assert_eq!(odd.kind(), ErrorKind::NotRestorable);
+    let words = format!("is no point in the log: {uuid}:1-");
+    assert!(
+        odd.to_string().contains(&words) && odd.to_string().contains("came before it"),
+        "{odd}"
+    );
+
     // One whose clock was behind holds more than its moment says: the one before it is taken.
     let early = site.back_up(log.at(10), &set(13)).await;
     let chosen = site.plan(Some(Stop::At(log.at(11))), None).await.unwrap().unwrap();
