@@ -30,10 +30,11 @@ use std::time::Duration;
 use ballast_base::{Cancel, TaskSet};
 use tokio::sync::watch;
 
-pub(crate) use self::kind::is_of_redis;
+pub(crate) use self::kind::{LogSegment, LogStream, is_of_redis};
 pub use self::latest::LogStatus;
 pub(crate) use self::latest::log_status;
 use self::recorder::{Origin, Recorder};
+pub(crate) use self::redis::{RedisSegmentFacts, take_portion};
 use self::shelf::Shelf;
 use self::spool::Spool;
 use self::upload::{Away, Uploader};
@@ -46,6 +47,15 @@ use crate::vault::{LostRepository, Vault};
 
 /// When it ends, what is in the spool gets this long to reach the repositories.
 const LAST_UPLOADS_WAIT: Duration = Duration::from_secs(20);
+
+/// Why a stream is not a part of the one before, with what is in neither.
+pub(crate) fn cause_words(after: &facts::After) -> String {
+    if after.missing.is_empty() {
+        after.cause.words().to_owned()
+    } else {
+        format!("{}; not captured: {}", after.cause.words(), after.missing)
+    }
+}
 
 /// What is followed, and what it takes.
 #[derive(Debug, Clone, Copy)]

@@ -46,6 +46,7 @@ pub use mysql::proof::Proof;
 pub use observer::{Event, LogNews, Observer, Progress};
 pub use pattern::{PatternError, TablePattern};
 pub use position::Position;
+pub use redis::commands::{RedisReplay, RedisStop};
 pub use redis::load::{RedisLoadOutcome, load_redis};
 pub use redis::load_plan::{RedisLoadPlan, RedisLoadRequest, plan_redis_load};
 pub use redis::proof::RedisProof;

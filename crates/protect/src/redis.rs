@@ -1,6 +1,7 @@
 //! What is promised for Redis and Valkey.
 
 pub(crate) mod backup;
+pub(crate) mod commands;
 mod cutter;
 pub(crate) mod doctor;
 mod keys;
@@ -15,3 +16,4 @@ mod record;
 pub(crate) mod restore;
 pub(crate) mod restore_plan;
 mod snapshot;
+pub(crate) mod timeline;

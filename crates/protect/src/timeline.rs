@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use self::lineage::{is_younger, lineages};
 use crate::context::Context;
 use crate::error::Result;
+use crate::settings::SourceKind;
 use crate::vault::Vault;
 
 /// Microseconds since 1970.
@@ -376,6 +377,10 @@ pub async fn timeline(context: &Context, vault: &Vault, source: &str) -> Result<
     let backups = crate::catalog::list(context, vault, Some(source)).await?;
     let mut repositories = Vec::new();
     for repository in vault.repositories() {
+        if backups.iter().any(|backup| backup.kind == Some(SourceKind::Redis)) {
+            repositories.push(crate::redis::timeline::reach(context, repository, source, &backups).await?);
+            continue;
+        }
         let read = read::read(context, repository, source).await?;
         let starts = read::starts(&backups, repository.name(), read.flavour);
         repositories.push(reach(&starts, &read.streams, CLOCK_SKEW));

@@ -61,6 +61,15 @@ impl DataForm {
         }
     }
 
+    /// The file, below the directory, that holds the commands.
+    pub fn commands_file(self) -> Option<PathBuf> {
+        match self {
+            Self::Snapshot => None,
+            Self::MultiPart => Some([FOLDER, COMMANDS].iter().collect()),
+            Self::SingleFile => Some(SINGLE.into()),
+        }
+    }
+
     /// What a server must be started with to load it, beside the directory.
     pub fn arguments(self) -> [&'static str; 2] {
         match self {

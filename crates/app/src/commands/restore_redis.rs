@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ballast_base::format_duration;
-use ballast_protect::{RedisRestoreOutcome, RedisRestoreRequest, plan_redis_restore, restore_redis};
+use ballast_protect::{RedisRestoreOutcome, RedisRestoreRequest, RedisStop, plan_redis_restore, restore_redis};
 
 use super::restore::{scratch, tell};
 use super::{Result, Run};
@@ -12,6 +12,7 @@ use crate::cli::RestoreArgs;
 use crate::config::Config;
 use crate::config::environment::{find_program, variable};
 use crate::exit::{AppError, DONE};
+use crate::moment;
 
 /// Of a backup whose keys were read one by one.
 pub(super) const NOT_ONE_MOMENT: &str =
@@ -27,11 +28,17 @@ pub(super) async fn run(run: &Run, config: &Config, args: &RestoreArgs, target: 
             ),
         });
     }
-    refuse_stops(args)?;
+    if args.before.is_some() || !args.skip.is_empty() || args.no_binlog {
+        return Err(AppError::Usage {
+            message: "--before, --skip and --no-binlog are for transactions of a MySQL".to_owned(),
+            hint: Some("choose with --at MOMENT, --position ID:OFFSET or --backup ID".to_owned()),
+        });
+    }
     let request = RedisRestoreRequest {
         source: args.source.clone(),
         target,
         backup: args.backup.clone(),
+        stop: stop(config, args)?,
         keep_off: config
             .repositories
             .iter()
@@ -60,13 +67,24 @@ pub(super) fn refuse_stops(args: &RestoreArgs) -> Result<()> {
     let stops = [&args.at, &args.position, &args.before];
     if stops.iter().any(|stop| stop.is_some()) || !args.skip.is_empty() || args.no_binlog {
         return Err(AppError::Usage {
-            message: "a Redis is restored as of a backup; this version does not follow its commands".to_owned(),
+            message: "into a running server a Redis is restored as of a backup, without the commands after it".to_owned(),
             hint: Some(
-                "leave out --at, --position, --before, --skip and --no-binlog, and choose with --backup ID".to_owned(),
+                "leave out --at, --position, --before, --skip and --no-binlog, and choose with --backup ID; or restore to --to dir:PATH"
+                    .to_owned(),
             ),
         });
     }
     Ok(())
+}
+
+/// Where to end, if that was said.
+fn stop(config: &Config, args: &RestoreArgs) -> Result<Option<RedisStop>> {
+    if let Some(text) = &args.at {
+        let at = moment::parse(text, &moment::time_zone(config))
+            .map_err(|message| AppError::Usage { message, hint: None })?;
+        return Ok(Some(RedisStop::At(at)));
+    }
+    Ok(args.position.as_deref().map(RedisStop::at_position).transpose()?)
 }
 
 /// Programs that may prove the restore. One that was named must be there.
@@ -128,10 +146,13 @@ fn show(run: &Run, outcome: &RedisRestoreOutcome) -> Result<()> {
         ("position".to_owned(), position),
         (
             "keys".to_owned(),
-            format!(
-                "{} of {} expected, types, expiries and content as backed up{expired}",
-                proof.keys_found, proof.keys_expected
-            ),
+            match proof.position_equal {
+                Some(_) => format!("{}, with all recorded commands up to there{expired}", proof.keys_found),
+                None => format!(
+                    "{} of {} expected, types, expiries and content as backed up{expired}",
+                    proof.keys_found, proof.keys_expected
+                ),
+            },
         ),
         ("ownership".to_owned(), outcome.ownership.clone()),
         ("start it".to_owned(), outcome.start_command.clone()),

@@ -530,3 +530,95 @@ fn a_recorder_that_falls_behind_says_so_before_it_is_dropped() {
         .any(|line| line["type"] == "warning" && line["message"].as_str().unwrap().contains("behind the server"));
     assert!(warned, "{said:?}");
 }
+
+/// What a stock server holds that is started on a restored folder; nothing expires on it.
+fn restored_digest(folder: &Path, flavour: RedisFlavour) -> String {
+    let options = RedisOptions {
+        flavour,
+        ..RedisOptions::default()
+    }
+    .arg("--appendonly", "yes")
+    .arg("--enable-debug-command", "local")
+    .arg("--replicaof", "127.0.0.1 1");
+    RedisServer::start_on(folder, options).command(&["DEBUG", "DIGEST"])
+}
+
+/// To positions while writers write, and to the moment before everything was flushed by accident.
+#[test]
+fn a_redis_goes_back_to_any_recorded_moment() {
+    for flavour in FLAVOURS {
+        let source = RedisServer::start(options(flavour));
+        cache::load(&source);
+        let site = LogSite::new(&source, source.port());
+        let running = site.record(&source);
+        let writers = CacheWriters::start(&source, 2);
+        site.run(&["backup", "cache"]).expect(0);
+        let mut checkpoints = Vec::new();
+        for _ in 0..rounds(2) {
+            std::thread::sleep(Duration::from_millis(500));
+            checkpoints.push(checkpoint(&source));
+        }
+        writers.stop();
+        // Else keys whose time comes would go between the two.
+        source.command(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
+        std::thread::sleep(Duration::from_millis(300));
+        let before = (checkpoint(&source), jiff::Timestamp::now());
+        std::thread::sleep(Duration::from_millis(300));
+        source.command(&["FLUSHALL"]);
+        source.command(&["SET", "after", "it"]);
+        site.wait_until_recorded(&source);
+        let restore = |name: &str, stop: &[&str], code: i32| {
+            let folder = site.program.dir().join(name);
+            let to = format!("dir:{}", folder.display());
+            let output = site
+                .run(&[&["restore", "cache", "--to", &to, "--json"], stop].concat())
+                .expect(code);
+            let last: Value = serde_json::from_str(output.stdout.lines().last().unwrap()).unwrap();
+            (folder, last)
+        };
+        let history = info(&source, "master_replid");
+        for (number, (digest, offset)) in checkpoints.iter().enumerate() {
+            let position = format!("{history}:{offset}");
+            let (folder, result) = restore(&format!("at-{number}"), &["--position", &position], 0);
+            assert_eq!(result["proof"]["position_equal"], true, "{result}");
+            assert_eq!(
+                result["reached"]["position"]["offset"].as_u64(),
+                Some(*offset),
+                "{result}"
+            );
+            assert_eq!(&restored_digest(&folder, flavour), digest, "{flavour:?} at {offset}");
+        }
+        let ((digest, _), moment) = before;
+        let (folder, result) = restore("before", &["--at", &moment.to_string()], 0);
+        assert_eq!(restored_digest(&folder, flavour), digest, "{flavour:?}: {result}");
+        let (folder, _) = restore("latest", &[], 0);
+        let latest = RedisServer::start_on(
+            &folder,
+            RedisOptions {
+                flavour,
+                ..RedisOptions::default()
+            }
+            .arg("--appendonly", "yes"),
+        );
+        assert_eq!(
+            (
+                latest.command(&["DBSIZE"]).as_str(),
+                latest.command(&["GET", "after"]).as_str()
+            ),
+            ("1", "it")
+        );
+        let output = site.run(&["timeline", "cache", "--json"]).expect(0);
+        let timeline: Value = serde_json::from_str(&output.stdout).unwrap();
+        let instant = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        let points = timeline["points"].as_array().unwrap();
+        let named = points
+            .iter()
+            .any(|span| instant(&span["from"]) <= moment && moment <= instant(&span["to"]));
+        assert!(named, "{moment}: {timeline}");
+        // What it does not name is refused.
+        restore("late", &["--at", "2099-01-01 00:00:00"], 5);
+        restore("early", &["--at", "2020-01-01 00:00:00"], 5);
+        restore("foreign", &["--position", &format!("{}:1", "f".repeat(40))], 5);
+        end(running, 0);
+    }
+}

@@ -16,4 +16,4 @@ mod session;
 pub(super) use self::begin::Held;
 pub(crate) use self::facts::{RedisSegmentFacts, RedisStreamFacts};
 pub(crate) use self::ledger::{RedisLedger, RedisTail};
-pub(crate) use self::portion::{Portion, whole_portions};
+pub(crate) use self::portion::{Portion, take_portion, whole_portions};

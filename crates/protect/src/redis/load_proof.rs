@@ -112,6 +112,7 @@ pub(super) async fn prove(context: &Context, plan: &RedisLoadPlan) -> Result<Red
             keys_expired: gone,
             keys_with_expiry: found.expiring(),
             digest: captured.digest().to_string(),
+            position_equal: None,
             digest_equal: captured.digest() == found.digest(),
             differing: told,
         });

@@ -6,7 +6,9 @@
 
 use std::path::Path;
 
-use ballast_redis::{RdbFeed, RdbSummary, Snapshot, SyncOptions, ThrowawayOptions, ThrowawayServer, WalkOptions, walk};
+use ballast_redis::{
+    DataForm, RdbFeed, RdbSummary, Snapshot, SyncOptions, ThrowawayOptions, ThrowawayServer, WalkOptions, walk,
+};
 
 use super::restore_plan::RedisRestorePlan;
 use crate::context::Context;
@@ -27,6 +29,9 @@ pub struct RedisProof {
     /// Over names, types, expiries and contents.
     pub digest: String,
     pub digest_equal: bool,
+    /// With commands on top: whether the server took all of them, so that it stands where they end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position_equal: Option<bool>,
     pub differing: Vec<String>,
 }
 
@@ -36,15 +41,42 @@ impl RedisProof {
     }
 }
 
-pub(super) async fn prove(context: &Context, plan: &RedisRestorePlan, folder: &Path) -> Result<RedisProof> {
-    let mut options = ThrowawayOptions::new(folder.to_owned(), plan.record.form());
+pub(super) async fn prove(
+    context: &Context,
+    plan: &RedisRestorePlan,
+    folder: &Path,
+    databases: u32,
+) -> Result<RedisProof> {
+    let mut options = ThrowawayOptions::new(folder.to_owned(), plan.form());
     options.keeps_expired = true;
-    options.databases = plan.record.databases();
+    options.databases = plan.record.databases().max(databases);
     options.scratch.clone_from(&plan.scratch);
+    let commands = commands_bytes(plan, folder)?;
     let server = ThrowawayServer::start(&plan.binary, options, &context.cancel).await?;
     server.lead().await?;
     let (loaded, gone_until) = look_into(context, plan, &server).await?;
     server.discard().await?;
+    if plan.replay.is_some() {
+        // A server that does not take all of its log cuts it where it stopped, or does not start.
+        let left = commands_bytes(plan, folder)?;
+        return Ok(RedisProof {
+            keys_expected: loaded.keys(),
+            keys_found: loaded.keys(),
+            keys_expired: loaded.databases.values().map(|database| database.gone).sum(),
+            keys_with_expiry: loaded.expiring(),
+            digest: loaded.digest().to_string(),
+            // Of the snapshot below: it was walked on its way, and is as it was captured.
+            digest_equal: true,
+            position_equal: Some(left == commands),
+            differing: if left == commands {
+                Vec::new()
+            } else {
+                vec![format!(
+                    "the server took {left} bytes of commands, and {commands} were written"
+                )]
+            },
+        });
+    }
     let captured = captured(plan, folder, gone_until).await?;
     let gone: u64 = captured.databases.values().map(|database| database.gone).sum();
     Ok(RedisProof {
@@ -54,8 +86,25 @@ pub(super) async fn prove(context: &Context, plan: &RedisRestorePlan, folder: &P
         keys_with_expiry: loaded.expiring(),
         digest: captured.digest().to_string(),
         digest_equal: captured.digest() == loaded.digest(),
+        position_equal: None,
         differing: captured.differences(&loaded),
     })
+}
+
+fn commands_bytes(plan: &RedisRestorePlan, folder: &Path) -> Result<u64> {
+    // A server of another form takes a single file over into its own.
+    let Some(file) = plan
+        .form()
+        .commands_file()
+        .filter(|_| plan.form() == DataForm::MultiPart)
+    else {
+        return Ok(0);
+    };
+    let path = folder.join(file);
+    match path.metadata() {
+        Ok(facts) => Ok(facts.len()),
+        Err(error) => Err(ProtectError::failed(format!("look at \"{}\"", path.display())).because(error)),
+    }
 }
 
 /// What the server holds, but for what is gone by a moment after it was asked.

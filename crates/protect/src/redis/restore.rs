@@ -63,9 +63,9 @@ pub async fn restore_redis(context: &Context, plan: RedisRestorePlan) -> Result<
 
 async fn carry_out(context: &Context, plan: &RedisRestorePlan, place: &Place) -> Result<RedisRestoreOutcome> {
     let mut steps = context.steps();
-    steps.run("download", Box::pin(download(context, plan, place))).await?;
+    let databases = steps.run("download", Box::pin(download(context, plan, place))).await?;
     let proof = steps
-        .run("prove", Box::pin(prove(context, plan, &place.unfinished)))
+        .run("prove", Box::pin(prove(context, plan, &place.unfinished, databases)))
         .await?;
     if !proof.holds() {
         let message = format!(
@@ -82,22 +82,26 @@ async fn carry_out(context: &Context, plan: &RedisRestorePlan, place: &Place) ->
         Flavour::Valkey => ("valkey-server", "valkey"),
     };
     let target = shell_word(&plan.target);
-    let [option, value] = plan.record.form().arguments();
+    let [option, value] = plan.form().arguments();
     let mut start_command = format!("{server} --dir {target} {option} {value}");
-    if plan.record.databases() > 16 {
-        start_command.push_str(&format!(" --databases {}", plan.record.databases()));
+    let databases = plan.record.databases().max(databases);
+    if databases > 16 {
+        start_command.push_str(&format!(" --databases {databases}"));
     }
+    let replayed = plan.replay.as_ref().map(|replay| Position::of_redis(&replay.to));
     Ok(RedisRestoreOutcome {
         backup: plan.backup.id.clone(),
         repository: plan.repository.clone(),
         target: plan.target.clone(),
         reached: RedisReached {
-            position: plan.record.snapshot.position.as_ref().map(Position::of_redis),
-            at: plan.backup.snapshot_at,
+            position: replayed
+                .clone()
+                .or_else(|| plan.record.snapshot.position.as_ref().map(Position::of_redis)),
+            at: plan.replay.as_ref().map_or(plan.backup.snapshot_at, |replay| replay.at),
             point_in_time: plan.backup.point_in_time != Some(false),
         },
         expected: RedisExpected {
-            position: plan.backup.position.clone(),
+            position: replayed.or_else(|| plan.backup.position.clone()),
         },
         proof,
         start_command,
@@ -107,12 +111,13 @@ async fn carry_out(context: &Context, plan: &RedisRestorePlan, place: &Place) ->
     })
 }
 
-/// Writes the snapshot and walks it once more as it passes: it must be what was captured.
-async fn download(context: &Context, plan: &RedisRestorePlan, place: &Place) -> Result<()> {
+/// Writes the snapshot and walks it once more as it passes: it must be what was captured. Then the commands; how many databases they
+/// need comes back.
+async fn download(context: &Context, plan: &RedisRestorePlan, place: &Place) -> Result<u32> {
     let mut stream = BackupReader::new(&plan.from, &plan.manifest)
         .stream(0, 0, &context.cancel)
         .boxed();
-    let form = plan.record.form();
+    let form = plan.form();
     let mut writer = DataWriter::create(&place.unfinished, form)?;
     let feed = RdbFeed::start(WalkOptions::default());
     let mut done = 0;
@@ -131,11 +136,15 @@ async fn download(context: &Context, plan: &RedisRestorePlan, place: &Place) -> 
         let message = format!("the stored snapshot is not what was captured: {}", problems.join("; "));
         return Err(ProtectError::new(ErrorKind::Damaged, message));
     }
-    if form == DataForm::MultiPart {
+    let mut databases = 0;
+    if let Some(replay) = &plan.replay {
+        databases = Box::pin(replay.write(context, &mut writer)).await?;
+    } else if form == DataForm::MultiPart {
         // So that a server finds all it needs, and makes nothing while it is asked for a proof.
         writer.begin_commands(0)?;
     }
-    Ok(run_blocking("finish snapshot", move || writer.finish()).await??)
+    run_blocking("finish snapshot", move || writer.finish()).await??;
+    Ok(databases)
 }
 
 /// The target while it is not finished.

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use ballast_base::format_bytes;
-use ballast_redis::ServerBinary;
+use ballast_redis::{DataForm, ServerBinary};
 use ballast_repository::{BackupId, Manifest, Repository};
 
+use super::commands::{RedisReplay, RedisStop, plan_commands};
 use super::record::RedisRecord;
 use crate::catalog::{BackupSummary, list};
 use crate::context::Context;
@@ -26,6 +27,8 @@ pub struct RedisRestoreRequest {
     pub target: PathBuf,
     /// This backup and no other.
     pub backup: Option<String>,
+    /// Where to end; without it at the latest moment, or with the backup that was named.
+    pub stop: Option<RedisStop>,
     /// Name and URL of every repository of the configuration: the target must not touch one.
     pub keep_off: Vec<(String, String)>,
     /// What the target holds may go.
@@ -47,6 +50,9 @@ pub struct RedisRestorePlan {
     pub bytes_needed: u64,
     pub bytes_free: u64,
     pub server: PathBuf,
+    /// The commands that are put on top.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay: Option<RedisReplay>,
     #[serde(skip)]
     pub(super) binary: ServerBinary,
     #[serde(skip)]
@@ -60,6 +66,14 @@ pub struct RedisRestorePlan {
 }
 
 impl RedisRestorePlan {
+    /// How the directory will be laid out: commands go where a server with an append-only file looks.
+    pub(super) fn form(&self) -> DataForm {
+        match self.replay {
+            Some(_) => DataForm::for_setting(&self.record.server, true),
+            None => self.record.form(),
+        }
+    }
+
     /// The plan as lines for people.
     pub fn lines(&self) -> Vec<(String, String)> {
         let backup = &self.backup;
@@ -88,6 +102,13 @@ impl RedisRestorePlan {
                 format!("{} ({})", self.server.display(), self.binary.version),
             ),
         ];
+        if let Some(replay) = &self.replay {
+            let at = replay
+                .at
+                .map_or_else(String::new, |at| format!(", the last of which had come at {at}"));
+            let size = format_bytes(replay.bytes);
+            lines.push(("commands", format!("{size} up to {}{at}", replay.to)));
+        }
         if !self.replaces.is_empty() {
             lines.push(("removes", self.replaces.join(", ")));
         }
@@ -105,13 +126,16 @@ pub async fn plan_redis_restore(
     request: &RedisRestoreRequest,
 ) -> Result<RedisRestorePlan> {
     let backups = list(context, vault, Some(&request.source)).await?;
-    let backup = choose_of(context, &request.source, request.backup.as_deref(), backups)?;
+    let (backup, replay) = choose(context, vault, request, backups).await?;
     let (from, manifest, record) = read_backup(context, vault, &request.source, &backup).await?;
     let target = std::path::absolute(&request.target)
         .map_err(|error| ProtectError::usage(format!("target \"{}\"", request.target.display())).because(error))?;
     refuse_repository(&request.keep_off, &target)?;
     let replaces = look(&target, request.replace)?;
-    let (bytes_needed, bytes_free) = (record.snapshot.bytes + HEADROOM_BYTES, free_bytes(&target)?);
+    let (bytes_needed, bytes_free) = (
+        record.snapshot.bytes + replay.as_ref().map_or(0, |replay| replay.bytes) + HEADROOM_BYTES,
+        free_bytes(&target)?,
+    );
     if bytes_needed > bytes_free {
         return Err(ProtectError::failed(format!(
             "target \"{}\" has {} free and the restore needs {}",
@@ -130,6 +154,7 @@ pub async fn plan_redis_restore(
         bytes_needed,
         bytes_free,
         server: binary.path.clone(),
+        replay,
         binary,
         record,
         manifest,
@@ -161,6 +186,41 @@ pub(super) async fn read_backup(
         return Err(ProtectError::new(ErrorKind::Damaged, message));
     }
     Ok((from, manifest, record))
+}
+
+/// The backup, and what of the recorded commands follows.
+async fn choose(
+    context: &Context,
+    vault: &Vault,
+    request: &RedisRestoreRequest,
+    backups: Vec<BackupSummary>,
+) -> Result<(BackupSummary, Option<RedisReplay>)> {
+    let named = request.backup.as_deref();
+    let asked = backups.iter().filter(|backup| named.is_none_or(|id| id == backup.id));
+    let usable: Vec<_> = asked.cloned().collect();
+    if let Some(RedisStop::At(at)) = &request.stop
+        && let Some(backup) = usable.iter().find(|backup| backup.snapshot_at == Some(*at))
+    {
+        let id = backup.id.clone();
+        return Ok((choose_of(context, &request.source, Some(&id), backups)?, None));
+    }
+    if let Some(stop) = &request.stop {
+        let found = Box::pin(plan_commands(context, vault, &request.source, &usable, Some(stop))).await?;
+        if let Some((backup, replay)) = found {
+            return Ok((backup, Some(replay)));
+        }
+    }
+    let chosen = choose_of(context, &request.source, named, backups)?;
+    if named.is_some() {
+        return Ok((chosen, None));
+    }
+    match Box::pin(plan_commands(context, vault, &request.source, &usable, None)).await? {
+        // A newer backup may stand where nothing was recorded.
+        Some((backup, replay)) if backup.id == chosen.id || replay.at > chosen.snapshot_at => {
+            Ok((backup, Some(replay)))
+        }
+        _ => Ok((chosen, None)),
+    }
 }
 
 /// The first program that loads such a snapshot, one of the source's own flavour before others.
