@@ -171,9 +171,17 @@ impl LogSite {
     fn backup(&self) -> (u64, Vec<u8>) {
         let output = self.run(&["backup", "cache", "--json"]).expect(0);
         let result: Value = serde_json::from_str(output.stdout.lines().last().unwrap()).unwrap();
+        let id = result["backup"]["id"].as_str().unwrap();
         let folder = self.program.dir().join("base");
-        self.run(&["restore", "cache", "--to", &format!("dir:{}", folder.display())])
-            .expect(0);
+        self.run(&[
+            "restore",
+            "cache",
+            "--to",
+            &format!("dir:{}", folder.display()),
+            "--backup",
+            id,
+        ])
+        .expect(0);
         let snapshot = std::fs::read(folder.join("dump.rdb")).unwrap();
         (result["backup"]["position"]["offset"].as_u64().unwrap(), snapshot)
     }

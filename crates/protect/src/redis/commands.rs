@@ -272,7 +272,11 @@ impl Stream<'_> {
         let from = self.segment_behind(offset).unwrap_or(first).max(first);
         let (walked, borders) = self.walk(context, from, &|_, end| end < offset).await?;
         let within = borders.iter().rev().find(|(border, _)| *border <= offset);
-        Ok(within.copied().or(walked.border))
+        // It may be the very begin of that segment.
+        let begin = self.segments.get(from).map(|(_, facts)| facts.from);
+        let before = from.checked_sub(1).and_then(|before| self.segments.get(before));
+        let begin = begin.map(|begin| (begin, before.map_or(0, |(_, facts)| facts.until)));
+        Ok(within.copied().or(walked.border).or(begin))
     }
 
     /// Reads portions from segment number `from` on, while `wanted` says so of the time and the end of each. Gives beside it the borders
