@@ -15,8 +15,6 @@ const CHANNEL: &str = "ballast_replay";
 const MYSQL_SINCE: (u16, u16, u16) = (8, 0, 23);
 /// Silence of the source for this long is a fault. It sends heartbeats.
 const HEARTBEAT_SECONDS: u32 = 10;
-/// The mode in which DATA DIRECTORY and INDEX DIRECTORY count for nothing.
-const OWN_DIRECTORY: &str = "NO_DIR_IN_CREATE";
 /// Scheduled events are switched off altogether.
 const EVENTS_OFF: u16 = 1577;
 
@@ -60,9 +58,6 @@ impl Applier {
 
     /// Lets it begin. For a MariaDB `position` is where it stands, which it does not know by itself.
     pub async fn start(&self, connection: &mut Connection, log: &LogServer, position: &str) -> Result<(), MysqlError> {
-        // A table is made in the data directory, wherever it was on the source. Everything else of the mode is that of each transaction.
-        let mode = format!("SET GLOBAL sql_mode = CONCAT_WS(',', NULLIF(@@GLOBAL.sql_mode, ''), '{OWN_DIRECTORY}')");
-        connection.execute(&mode).await?;
         let (port, user, password) = (log.port(), quote_text(log.user()), secret_text(log.password()));
         if self.mariadb {
             let set = format!("SET GLOBAL gtid_slave_pos = {}", quote_text(position));
@@ -147,8 +142,7 @@ impl Applier {
                 format!("RESET REPLICA ALL FOR CHANNEL {channel}"),
             ]
         };
-        let mode = format!("SET GLOBAL sql_mode = REPLACE(@@GLOBAL.sql_mode, '{OWN_DIRECTORY}', '')");
-        for sql in statements.into_iter().chain([mode]) {
+        for sql in statements {
             connection.execute(&sql).await?;
         }
         Ok(())
