@@ -627,6 +627,14 @@ fn a_redis_goes_back_to_any_recorded_moment() {
         restore("late", &["--at", "2099-01-01 00:00:00"], 5);
         restore("early", &["--at", "2020-01-01 00:00:00"], 5);
         restore("foreign", &["--position", &format!("{}:1", "f".repeat(40))], 5);
+        // A running server gets the backup alone, and that is said.
+        let target = RedisServer::start(RedisOptions {
+            flavour,
+            ..RedisOptions::default()
+        });
+        let to = format!("redis://127.0.0.1:{}", target.port());
+        let output = site.run(&["restore", "cache", "--to", &to]).expect(0);
+        assert!(output.stderr.contains("lead on to"), "{}", output.stderr);
         end(running, 0);
     }
 }

@@ -7,6 +7,7 @@ use ballast_redis::{
 };
 use ballast_repository::{Manifest, Repository};
 
+use super::commands::plan_commands;
 use super::load_book::{BOOK, Book};
 use super::record::RedisRecord;
 use super::restore_plan::read_backup;
@@ -138,6 +139,9 @@ pub async fn plan_redis_load(context: &Context, vault: &Vault, request: &RedisLo
     let backups = list(context, vault, Some(&request.source)).await?;
     let backup = choose_of(context, &request.source, wanted.as_deref(), backups)?;
     let (from, manifest, record) = read_backup(context, vault, &request.source, &backup).await?;
+    if wanted.is_none() {
+        warn_of_commands(context, vault, &request.source, &backup).await;
+    }
     let goes_on = begun
         .as_ref()
         .filter(|book| book.is_of(&request.source, &only) && book.backup == backup.id)
@@ -187,6 +191,23 @@ pub async fn plan_redis_load(context: &Context, vault: &Vault, request: &RedisLo
         manifest,
         from,
     })
+}
+
+/// A running server gets the backup alone. Where its commands cannot be read there is nothing to say of them here.
+async fn warn_of_commands(context: &Context, vault: &Vault, source: &str, backup: &BackupSummary) {
+    let only = std::slice::from_ref(backup);
+    if let Ok(Some((_, replay))) = Box::pin(plan_commands(context, vault, source, only, None)).await
+        && let Some(at) = replay.at.filter(|at| backup.snapshot_at.is_none_or(|own| own < *at))
+    {
+        let message =
+            format!("the recorded commands of \"{source}\" lead on to {at}: a running server gets the backup alone");
+        context.warn(
+            message,
+            Some(format!(
+                "for what came after it: ballast restore {source} --to dir:PATH"
+            )),
+        );
+    }
 }
 
 fn address(request: &RedisLoadRequest) -> Result<ServerAddress> {
