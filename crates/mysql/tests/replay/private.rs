@@ -15,6 +15,8 @@ use crate::log_files::{LogFile, Transaction};
 
 pub(crate) const END: &str = "the replay is done";
 pub(crate) const SERVER_ID: u32 = 3_000_000_001;
+/// Looks, a tenth of a second apart, that find the applier where it was.
+const UNCHANGED: u32 = 10;
 const WAIT: Duration = Duration::from_secs(120);
 
 /// What to do with one transaction of the log.
@@ -98,14 +100,17 @@ impl Private {
     /// Waits until nothing more is applied.
     pub(crate) async fn settled(&mut self) -> ApplierState {
         let give_up = tokio::time::Instant::now() + WAIT;
-        let mut last = (String::new(), 0);
+        // On a busy machine the applier has been told of more and does not run yet.
+        let (mut last, mut unchanged) = ((String::new(), 0), 0);
         loop {
             let state = self.applier.state(&mut self.control).await.unwrap();
             if state.applied_error.is_some() {
                 return state;
             }
             let stands = (self.executed().await, state.offset);
-            if !state.receiving && last == stands && self.idle().await {
+            let still = !state.receiving && last == stands && self.idle().await;
+            unchanged = if still { unchanged + 1 } else { 0 };
+            if unchanged == UNCHANGED {
                 return state;
             }
             last = stands;
