@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn what_is_asked_in_any_form_is_answered_and_a_promotion_refused() {
         let mut buffer = BytesMut::from(
-            "PING\r\n*1\r\n$4\r\nping\r\n*4\r\n$5\r\nPSYNC\r\n$1\r\nx\r\n$1\r\n7\r\n$8\r\nFAILOVER\r\n*1\r\n$4\r\nIN",
+            "PING\r\n*1\r\n$4\r\nping\r\n*4\r\n$5\r\nPSYNC\r\n$1\r\nx\r\n$1\r\n7\r\n$8\r\nFAILOVER\r\n*1\r\n$4\r\n",
         );
         let mut answers = Vec::new();
         while let Some(answer) = take_request(&mut buffer) {
@@ -156,7 +156,7 @@ mod tests {
         }
         assert_eq!(answers[..2], ["+PONG\r\n", "+PONG\r\n"]);
         assert!(answers.len() == 3 && answers[2].starts_with("-ERR this is a backup recorder"));
-        buffer.extend_from_slice(b"FO\r\n");
+        buffer.extend_from_slice(b"INFO\r\n");
         let info = String::from_utf8(take_request(&mut buffer).unwrap()).unwrap();
         assert!(info.contains("slave_priority:0") && info.contains("replica_announced:0"));
         let length: usize = info[1..].split("\r\n").next().unwrap().parse().unwrap();
